@@ -1,0 +1,1 @@
+"""Forged photographs with masks: manifests, decoding, importers and the built-in dataset."""

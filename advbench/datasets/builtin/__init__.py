@@ -1,0 +1,1 @@
+"""The built-in dataset: forgeries made from photographs that the dependencies' wheels carry."""

@@ -1,0 +1,104 @@
+"""A dataset as the pipelines see it: rows of a manifest and the files they name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from advbench.datasets.decoding import decode_image, decode_mask
+from advbench.datasets.manifest import DatasetInfo, Row, Split, read_manifest
+from advbench.errors import AdvbenchError
+from advbench.pixels import Image, Mask, mask_sha256, pixels_sha256
+
+LOCATION_FILE = "location.json"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images, masks and their manifest.
+
+    Attributes:
+        root: the folder that the rows' paths are relative to.
+        rows: in order of sample id, excluded ones left out.
+    """
+
+    info: DatasetInfo
+    root: Path
+    rows: tuple[Row, ...]
+
+    @property
+    def id(self) -> str:
+        """The dataset's id, the first part of its sample ids."""
+        return self.info.dataset_id
+
+    def select(
+        self, split: Split | None = None, label: int | None = None, limit: int | None = None
+    ) -> list[Row]:
+        """Rows of a split and a label, the first ``limit`` of them."""
+        chosen = [
+            row
+            for row in self.rows
+            if (split is None or row.split == split) and (label is None or row.label == label)
+        ]
+        return chosen if limit is None else chosen[:limit]
+
+    def image(self, row: Row) -> Image:
+        """The decoded image, checked against the manifest.
+
+        Raises:
+            AdvbenchError: unreadable, or not the pixels that the manifest describes.
+        """
+        path = self._resolve(row.image)
+        pixels = decode_image(path).pixels
+        if pixels_sha256(pixels) != row.pixels_sha256:
+            raise AdvbenchError(
+                f"{path}: not the image that the manifest of {self.id} describes; restore the file "
+                "or import the dataset again"
+            )
+        return pixels
+
+    def mask(self, row: Row) -> Mask:
+        """The decoded mask, checked against the manifest and the image's size."""
+        path = self._resolve(row.mask)
+        mask = decode_mask(path)
+        if mask_sha256(mask) != row.maskbits_sha256 or mask.shape != (row.height, row.width):
+            raise AdvbenchError(
+                f"{path}: not the mask that the manifest of {self.id} describes; restore the file "
+                "or import the dataset again"
+            )
+        return mask
+
+    def _resolve(self, relative: str) -> Path:
+        path = self.root / relative
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise AdvbenchError(
+                f"{path}: points outside {self.root}; put the file itself inside the folder"
+            )
+        return path
+
+
+def open_folder(folder: Path) -> Dataset:
+    """Open the dataset whose manifest lies in ``folder``.
+
+    Files lie in the same folder, unless ``location.json`` (written by ``advbench dataset import``)
+    says where they lie on this machine.
+    """
+    info, rows = read_manifest(folder)
+    included = sorted((row for row in rows if not row.excluded), key=lambda row: row.sample_id)
+    return Dataset(info, _root(folder), tuple(included))
+
+
+def _root(folder: Path) -> Path:
+    location = folder / LOCATION_FILE
+    if not location.is_file():
+        return folder
+    try:
+        root = Path(json.loads(location.read_text(encoding="utf-8"))["root"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise AdvbenchError(f"{location}: no valid location; import the dataset again") from error
+    if not root.is_dir():
+        raise AdvbenchError(
+            f"{location}: its folder {root} is not there; import the dataset again from where it is"
+        )
+    return root

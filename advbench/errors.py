@@ -1,0 +1,36 @@
+"""What goes wrong because of the input: one clear line, exit code 2."""
+
+from __future__ import annotations
+
+import errno
+
+
+class AdvbenchError(Exception):
+    """A fault of the input or the environment, told in one line that names the remedy."""
+
+
+class DamagedShardError(AdvbenchError):
+    """A shard whose bytes are not those that were written."""
+
+
+_OS_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again, it resumes",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again, "
+    "it resumes",
+    errno.EFBIG: "the file may not grow that large (file-size limit); raise the limit and run the "
+    "same command again, it resumes",
+    errno.EROFS: "the folder is on a read-only file system; give a writable --out",
+    errno.EACCES: "permission denied; give a folder that you may write to",
+    errno.EPERM: "operation not permitted; give a folder that you may write to",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; give another path",
+    errno.EEXIST: "a file stands where a folder is needed; give another path",
+}
+
+
+def from_os_error(error: OSError) -> AdvbenchError | None:
+    """The one-line form of an operating-system error with a known remedy, else None."""
+    remedy = _OS_REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return None
+    where = error.filename or "output"
+    return AdvbenchError(f"{where}: {remedy}")

@@ -1,0 +1,1 @@
+"""Where the families meet: datasets, victims, attacks, defenses, shards and scores."""

@@ -1,0 +1,71 @@
+"""From names on a command line to datasets, victims, attacks and defenses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from advbench.datasets.builtin.build import DATASET_ID, VERSION, build
+from advbench.datasets.dataset import Dataset, open_folder
+from advbench.datasets.manifest import Split
+from advbench.errors import AdvbenchError
+from advbench.registry import DATASETS
+
+# Called when something has to be made first: a sentence, and then done and total.
+Note = Callable[[str], None]
+Progress = Callable[[int, int], None]
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: ``ADVBENCH_CACHE``, or the user's cache folder."""
+    given = os.environ.get("ADVBENCH_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "advbench"
+
+
+def load_dataset(
+    name: str,
+    out: Path,
+    split: Split = "test",
+    note: Note = lambda text: None,
+    progress: Progress = lambda done, total: None,
+) -> Dataset:
+    """A dataset by registered name, by imported name (below ``out``), or by folder.
+
+    Raises:
+        AdvbenchError: there is none of that name.
+    """
+    if name == DATASET_ID:
+        return _builtin(split, note, progress)
+    imported = out / "datasets" / name
+    for folder in (imported, Path(name)):
+        if (folder / "dataset.json").is_file() or (folder / "manifest.csv").is_file():
+            return open_folder(folder)
+    if Path(name).is_dir():
+        raise AdvbenchError(
+            f"{name}: holds no dataset.json; import it with: "
+            f"advbench dataset import folder {name} --name NAME"
+        )
+    if name in DATASETS.planned:
+        raise AdvbenchError(f"dataset {name!r} is not imported here; {DATASETS.planned[name]}")
+    known = ["builtin"]
+    if (out / "datasets").is_dir():
+        known += sorted(path.name for path in (out / "datasets").iterdir() if path.is_dir())
+    raise AdvbenchError(
+        f"unknown dataset {name!r}; known: {', '.join(known)}; {DATASETS.planned['columbia']}"
+    )
+
+
+def _builtin(split: Split, note: Note, progress: Progress) -> Dataset:
+    folder = cache_folder() / f"builtin-{VERSION}-{split}"
+    if not (folder / "dataset.json").is_file():
+        note(f"building the {split} split of the built-in dataset into {folder} (once)")
+        different = build(folder, (split,), progress)
+        if different:
+            note(
+                f"{different} images differ from the published manifest (another codec build): "
+                "scores may differ slightly from published ones"
+            )
+    return open_folder(folder)

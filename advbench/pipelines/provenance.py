@@ -1,0 +1,60 @@
+"""What stands beside the content of a shard or a record: versions, device, time, cost."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+import advbench
+from advbench.shards.schema import Provenance
+from advbench.victims.base import Victim
+
+_PACKAGES = ("torch", "timm", "numpy", "opencv-python-headless", "h5py", "scikit-image")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what takes part in the numbers."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "?"
+    if torch.version.cuda and torch.cuda.is_available():
+        found["cuda"] = torch.version.cuda
+        found["cudnn"] = str(torch.backends.cudnn.version())
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """The model of the device, such as ``x86_64, 2 threads`` or the GPU's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def provenance(device: torch.device, passes: int = 0, seconds: float = 0.0) -> Provenance:
+    """Provenance as of now."""
+    return Provenance(
+        advbench_version=advbench.__version__,
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
+        device=device_name(device),
+        passes=passes,
+        seconds=round(seconds, 3),
+    )
+
+
+def victim_identity(victim: Victim) -> dict[str, str]:
+    """A victim as it stands in settings and records."""
+    return {
+        "name": victim.name,
+        "size": victim.size,
+        "weights_sha256": victim.weights.sha256,
+        "weights": victim.weights.label,
+    }

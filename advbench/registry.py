@@ -1,0 +1,194 @@
+"""Names → plug-ins: built in, from entry points of installed packages, or named on the spot.
+
+Nothing is imported before it is asked for, so listing names costs nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from advbench.errors import AdvbenchError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a plug-in is (``module:attribute``) and what it is, in a line."""
+
+    target: str
+    summary: str
+    origin: str = "built in"
+
+
+@dataclass
+class Registry:
+    """The plug-ins of one family.
+
+    Attributes:
+        kind: what one of them is called, as in ``attack``.
+        base: ``module:Class`` that each of them derives from.
+        entries: those known by name.
+        planned: names of the benchmark that this version does not bring, with what to do instead.
+    """
+
+    kind: str
+    base: str
+    entries: dict[str, Entry]
+    planned: dict[str, str] = field(default_factory=dict)
+    _discovered: bool = False
+
+    @property
+    def group(self) -> str:
+        """The entry-point group, such as ``advbench.attacks``."""
+        return f"advbench.{self.kind}s"
+
+    def names(self) -> list[str]:
+        """All known names, the built-in ones first."""
+        return list(self.all())
+
+    def all(self) -> dict[str, Entry]:
+        """All entries, those of installed packages included."""
+        if not self._discovered:
+            self._discovered = True
+            for point in entry_points(group=self.group):
+                origin = point.dist.name if point.dist else "entry point"
+                self.add(point.name, Entry(point.value, f"from {origin}", origin))
+        return self.entries
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Register a plug-in.
+
+        Raises:
+            AdvbenchError: the name is taken by another one.
+        """
+        present = self.entries.get(name)
+        if present and present.target != entry.target:
+            raise AdvbenchError(
+                f"{self.kind} {name!r} of {entry.origin} is already taken by {present.origin}; "
+                "rename one of them"
+            )
+        self.entries[name] = present or entry
+
+    def get(self, name: str) -> Any:
+        """The class behind a name.
+
+        Raises:
+            AdvbenchError: unknown (with the nearest names), broken, or of another family.
+        """
+        entry = self.all().get(name)
+        if entry is None:
+            raise AdvbenchError(self._unknown(name))
+        found = load_target(entry.target, f"{self.kind} {name!r}")
+        if not _derives(found, self.base):
+            raise AdvbenchError(
+                f"{self.kind} {name!r} ({entry.target}) does not derive from {self.base}"
+            )
+        return found
+
+    def _unknown(self, name: str) -> str:
+        if name in self.planned:
+            return f"{self.kind} {name!r} is not in this version; {self.planned[name]}"
+        near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(self.names())}"
+        return f"unknown {self.kind} {name!r}; {hint}"
+
+
+def load_target(target: str, what: str) -> Any:
+    """Import ``module:attribute``; the current folder counts as a place for modules.
+
+    Raises:
+        AdvbenchError: no such module or attribute, or the module fails to import.
+    """
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise AdvbenchError(f"{what}: {target!r} is not of the form module:name")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise AdvbenchError(
+            f"{what}: cannot import {module_name} ({type(error).__name__}: {error})"
+        ) from error
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise AdvbenchError(f"{what}: module {module_name} has no {attribute!r}")
+    return found
+
+
+def add_plugin(target: str) -> tuple[str, str]:
+    """Register the class that ``module:name`` points to; returns its kind and its name.
+
+    Raises:
+        AdvbenchError: it is no attack, victim or defense, or its name is taken.
+    """
+    found = load_target(target, "--plugin")
+    for registry in (ATTACKS, VICTIMS, DEFENSES):
+        if _derives(found, registry.base):
+            name = getattr(found, "name", None)
+            if not isinstance(name, str):
+                raise AdvbenchError(f"--plugin {target}: the class has no name attribute")
+            registry.add(name, Entry(target, (found.__doc__ or "").split("\n")[0], "--plugin"))
+            return registry.kind, name
+    raise AdvbenchError(f"--plugin {target}: neither an attack, a victim nor a defense class")
+
+
+def _derives(found: Any, base: str) -> bool:
+    return isinstance(found, type) and base in (f"{c.__module__}:{c.__name__}" for c in found.mro())
+
+
+def families() -> Iterator[Registry]:
+    """The four families that ``advbench list`` shows."""
+    yield from (ATTACKS, VICTIMS, DEFENSES, DATASETS)
+
+
+ATTACKS = Registry(
+    "attack",
+    "advbench.attacks.base:Attack",
+    {
+        "fgsm": Entry("advbench.attacks.fgsm:FGSM", "one signed-gradient step"),
+        "bim": Entry("advbench.attacks.bim:BIM", "iterated signed-gradient steps"),
+        "pgd": Entry("advbench.attacks.pgd:PGD", "BIM from a random point of the ball"),
+        "mifgsm": Entry("advbench.attacks.mifgsm:MIFGSM", "BIM with momentum"),
+        "pgn": Entry(
+            "advbench.attacks.pgn:PGN", "momentum over gradient-norm-penalised neighbours"
+        ),
+        "cw": Entry("advbench.attacks.cw:CW", "least noise towards the empty mask; steps, no eps"),
+    },
+)
+
+_USE_IFOSN = "use --victim ifosn, or bring your own with --plugin module:Class"
+VICTIMS = Registry(
+    "victim",
+    "advbench.victims.base:Victim",
+    {"ifosn": Entry("advbench.victims.ifosn:IFOSN", "IF-OSN: SCSE U-Net on SENet, native size")},
+    dict.fromkeys(("mvssnet", "hdfnet", "code"), _USE_IFOSN),
+)
+
+DEFENSES = Registry(
+    "defense",
+    "advbench.defenses.base:Defense",
+    {
+        "none": Entry("advbench.defenses.none:NoDefense", "the image as it is"),
+        "jpeg": Entry("advbench.defenses.jpeg:JPEG", "JPEG compression, by quality"),
+        "resize": Entry("advbench.defenses.resize:Resize", "there and back, by scale"),
+        "median": Entry("advbench.defenses.median:Median", "median filter, by kernel"),
+        "gaussian": Entry("advbench.defenses.gaussian:Gaussian", "Gaussian noise, by sigma"),
+    },
+    {"ansm": "use jpeg, resize, median or gaussian, or bring your own with --plugin module:Class"},
+)
+
+_IMPORT_FOLDER = "import it with: advbench dataset import folder PATH --name NAME"
+DATASETS = Registry(
+    "dataset",
+    "",
+    {"builtin": Entry("", "forgeries made here from photographs inside installed packages")},
+    dict.fromkeys(("columbia", "casiav1", "casiav2", "imd20", "misd"), _IMPORT_FOLDER),
+)

@@ -1,0 +1,1 @@
+"""Protocols, metrics, records and tables; imports no torch."""

@@ -1,0 +1,45 @@
+"""Metrics beside F1, from well-kept libraries: AUC of the map, and how visible the noise is."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from sklearn.metrics import roc_auc_score
+
+from advbench.pixels import Image, Mask
+from advbench.scores.protocols import ProbabilityMap
+
+
+def auc(probability: ProbabilityMap, truth: Mask) -> float:
+    """Area under the ROC curve over pixels; NaN where the truth has one class only."""
+    if truth.all() or not truth.any():
+        return math.nan
+    return float(roc_auc_score(truth.ravel(), probability.ravel()))
+
+
+def noise_metrics(adversarial: Image, original: Image) -> dict[str, float]:
+    """How far an image is from its original.
+
+    Returns:
+        ``psnr`` in dB (infinite for equal images), ``ssim`` (mean over channels, window 7, or less
+        on smaller images), ``linf`` in grey levels, ``l2`` over all values in [0, 1] units.
+    """
+    difference = adversarial.astype(np.int16) - original
+    largest = int(np.abs(difference).max(initial=0))
+    if largest == 0:
+        return {"psnr": math.inf, "ssim": 1.0, "linf": 0.0, "l2": 0.0}
+    window = min(7, (min(original.shape[:2]) - 1) | 1)
+    return {
+        "psnr": float(peak_signal_noise_ratio(original, adversarial, data_range=255)),
+        "ssim": float(
+            structural_similarity(
+                original, adversarial, data_range=255, channel_axis=2, win_size=window
+            )
+        )
+        if window >= 3
+        else math.nan,
+        "linf": float(largest),
+        "l2": float(np.linalg.norm(difference.astype(np.float64) / 255)),
+    }

@@ -1,0 +1,102 @@
+"""Which F1: a named, versioned rule from a probability map to TP, FP, FN, TN and a score.
+
+Records keep the four counts, so that any other rule of this family can be computed later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from advbench.errors import AdvbenchError
+from advbench.pixels import Mask
+
+ProbabilityMap = npt.NDArray[np.float32]  # H×W in [0, 1]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels by prediction and truth; forged is positive."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a localization is scored.
+
+    ``f1/v1``: forged images only; the float map is resized bilinearly to the ground truth's size;
+    a pixel is predicted forged where its probability is above the victim's threshold;
+    F1 = 2TP / (2TP + FP + FN), undefined (excluded and counted) where TP + FP + FN = 0; the
+    dataset's F1 is the mean over its images. RP is 100 × F1 over the same victim's undefended F1
+    on the originals of the same images, a ratio of dataset means.
+    """
+
+    id: str
+    description: str
+
+    def at_truth_size(self, probability: ProbabilityMap, truth: Mask) -> ProbabilityMap:
+        """The map at the ground truth's size."""
+        if probability.shape == truth.shape:
+            return probability
+        size = (truth.shape[1], truth.shape[0])
+        resized = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, dtype=np.float32)
+
+    def counts(self, probability: ProbabilityMap, truth: Mask, threshold: float) -> Counts:
+        """TP, FP, FN, TN of a map at the ground truth's size."""
+        forged = probability > threshold
+        tp = int(np.count_nonzero(forged & truth))
+        fp = int(np.count_nonzero(forged)) - tp
+        fn = int(np.count_nonzero(truth)) - tp
+        return Counts(tp, fp, fn, truth.size - tp - fp - fn)
+
+    def f1(self, counts: Counts) -> float:
+        """F1 of one image; NaN where it is undefined."""
+        denominator = 2 * counts.tp + counts.fp + counts.fn
+        return 2 * counts.tp / denominator if denominator else math.nan
+
+
+def iou(counts: Counts) -> float:
+    """Intersection over union of the forged class; NaN where both are empty."""
+    union = counts.tp + counts.fp + counts.fn
+    return counts.tp / union if union else math.nan
+
+
+def floors(truths: Sequence[Mask], protocol: Protocol) -> dict[str, float]:
+    """Dataset F1 of the two predictions that know nothing: all pristine, and all forged."""
+    found = {}
+    for name, value in (("all_zeros", 0.0), ("all_ones", 1.0)):
+        scores = [
+            protocol.f1(protocol.counts(np.full(t.shape, value, np.float32), t, 0.5))
+            for t in truths
+        ]
+        defined = [score for score in scores if not math.isnan(score)]
+        found[name] = float(np.mean(defined)) if defined else math.nan
+    return found
+
+
+PROTOCOLS = {
+    "f1/v1": Protocol(
+        "f1/v1", "per-image mean, victim's threshold, native size, empty/empty excluded"
+    )
+}
+
+
+def protocol(name: str) -> Protocol:
+    """A protocol by id.
+
+    Raises:
+        AdvbenchError: there is none of that id.
+    """
+    if name not in PROTOCOLS:
+        raise AdvbenchError(f"unknown protocol {name!r}; there is {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]

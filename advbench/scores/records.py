@@ -1,0 +1,98 @@
+"""Records: Parquet, one row per image × victim × variant × defense × protocol.
+
+One file holds the records of one dataset, victim, variant and defense strength; its key says what
+it was computed from, so that equal work is not done twice.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from advbench.errors import AdvbenchError
+from advbench.files import write_atomically
+
+_KEY = b"advbench.key"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The scores of one image."""
+
+    dataset: str
+    sample_id: str
+    kind: str
+    source_group: str
+    victim: str
+    size: str
+    weights: str
+    weights_sha256: str
+    attack: str
+    intensity: float
+    variant: str
+    defense: str
+    strength: float
+    protocol: str
+    threshold: float
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    f1: float
+    iou: float
+    auc: float
+    psnr: float
+    ssim: float
+    linf: float
+    l2: float
+    image_sha256: str
+
+
+def path_of(folder: Path, dataset: str, victim: str, variant: str, defense: str) -> Path:
+    """Where the records of one cell lie."""
+    return folder / dataset / victim / variant / f"{defense}.parquet"
+
+
+def write_records(path: Path, records: Sequence[Record], key: str) -> None:
+    """Write a file of records, whole or not at all."""
+    columns = {f.name: [getattr(record, f.name) for record in records] for f in fields(Record)}
+    table = pa.table(columns).replace_schema_metadata({_KEY: key.encode()})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_atomically(path, buffer.getvalue())
+
+
+def has_key(path: Path, key: str) -> bool:
+    """Whether the file is there, whole, and computed from the same things."""
+    if not path.is_file():
+        return False
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return metadata.get(_KEY) == key.encode()
+
+
+def read_records(folder: Path) -> pd.DataFrame:
+    """All records below a folder, one row a record.
+
+    Raises:
+        AdvbenchError: there are none, or a file is damaged.
+    """
+    frames = []
+    for path in sorted(folder.rglob("*.parquet")):
+        try:
+            frames.append(pq.read_table(path).to_pandas())
+        except (pa.ArrowInvalid, OSError) as error:
+            raise AdvbenchError(
+                f"{path}: damaged records; remove the file and run advbench evaluate again"
+            ) from error
+    if not frames:
+        raise AdvbenchError(f"{folder}: no records there; make some with advbench evaluate")
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,1 @@
+"""HDF5 shards: originals once, adversarial images as residuals, everything hashed."""

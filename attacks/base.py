@@ -1,0 +1,188 @@
+"""What an attack is: a frozen specification and a pure function of images, masks and keys."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from advbench.attacks.batching import default_batch
+from advbench.attacks.reference import reference_mode
+from advbench.victims.base import Victim
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from advbench.errors import AdvbenchError
+from advbench.pixels import quantise, to_unit
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """One image under one variant.
+
+    Attributes:
+        float_image: 3×H×W in [0, 1], before it is put on the uint8 grid.
+        loss_first, loss_last: the attack's objective at its first and last gradient.
+        zero_gradients: how many of its gradients were zero everywhere.
+    """
+
+    float_image: Tensor
+    loss_first: float
+    loss_last: float
+    zero_gradients: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """A batch under one variant.
+
+    Attributes:
+        images: uint8 N×3×H×W on the grid and within the budget.
+        details: one :class:`Adversarial` an image.
+    """
+
+    images: Tensor
+    details: Sequence[Adversarial]
+
+
+class Attack(BaseModel, ABC):
+    """An attack with all its settings; its JSON is the provenance key.
+
+    What comes out for an image depends on the image, its mask, its id, the specification, the seed
+    and the victim; never on batch size, order, or which other intensities are asked for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    intensity_field: ClassVar[str] = "eps"
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    @classmethod
+    def create(cls, profile: str = "default", **settings: Any) -> Self:
+        """A specification from a named profile with ``settings`` on top.
+
+        Raises:
+            AdvbenchError: an unknown profile or setting, or a value out of range.
+        """
+        if profile != "default" and profile not in KNOWN_PROFILES:
+            raise AdvbenchError(
+                f"unknown profile {profile!r}; there are default, {', '.join(KNOWN_PROFILES)}"
+            )
+        try:
+            return cls(**(cls.profiles.get(profile, {}) | settings))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            field = ".".join(str(part) for part in fault["loc"][:1]) or "settings"
+            known = ", ".join(cls.model_fields)
+            hint = f"; {cls.name} takes {known}" if fault["type"] == "extra_forbidden" else ""
+            raise AdvbenchError(f"attack {cls.name}: {field}: {fault['msg']}{hint}") from error
+
+    @property
+    @abstractmethod
+    def intensities(self) -> tuple[float, ...]:
+        """φ in grey levels (1/255), or for C&W the numbers of steps."""
+
+    @abstractmethod
+    def budget(self, intensity: float) -> int | None:
+        """Largest change of a stored pixel in grey levels; None where there is no L∞ bound."""
+
+    @abstractmethod
+    def passes(self) -> int:
+        """Forward and backward passes per image for all intensities."""
+
+    @abstractmethod
+    def perturb(
+        self, victim: Victim, x: Tensor, y: Tensor, ids: Sequence[str], seed: int, batch: int
+    ) -> dict[float, list[Adversarial]]:
+        """The attack itself.
+
+        Args:
+            x: float N×3×H×W in [0, 1].
+            y: float N×1×H×W, 1 = forged.
+            ids: keys of the images' random streams.
+            batch: most rows that may meet the victim at once.
+
+        Returns:
+            per intensity one :class:`Adversarial` an image.
+        """
+
+    def variant(self, intensity: float) -> str:
+        """Attack and intensity, as in ``pgd-3``."""
+        return f"{self.name}-{intensity:g}"
+
+    def only(self, intensities: Sequence[float]) -> Self:
+        """The same attack at some of its intensities."""
+        return self.model_validate(self.model_dump() | {self.intensity_field: tuple(intensities)})
+
+    def variant_spec(self, intensity: float) -> dict[str, Any]:
+        """The JSON object that says how one variant is made."""
+        fields = json.loads(self.model_dump_json(exclude={self.intensity_field}))
+        return {"attack": self.name, self.intensity_field: intensity, **fields}
+
+    def run(
+        self,
+        victim: Victim,
+        images: Tensor,
+        masks: Tensor,
+        ids: Sequence[str],
+        seed: int = 0,
+        batch: int | None = None,
+    ) -> dict[str, Result]:
+        """Attack uint8 images.
+
+        Args:
+            images: uint8 N×3×H×W at the victim's working size; left as they are.
+            masks: bool N×H×W or N×1×H×W, True = forged.
+            ids: N names; the keys of the per-image random streams.
+            batch: most rows that meet the victim at once; by default 1 on the CPU.
+
+        Returns:
+            per variant a :class:`Result` on the CPU.
+
+        Raises:
+            ValueError: dtypes or shapes that do not fit together.
+        """
+        _check(images, masks, ids)
+        x = to_unit(images.to(victim.device)).contiguous()
+        y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
+        with reference_mode(victim.network):
+            # Cloned within, so that tensors made under a caller's inference_mode can be used.
+            found = self.perturb(
+                victim, x.clone(), y.clone(), ids, seed, batch or default_batch(victim.device)
+            )
+        originals = images.cpu()
+        results = {}
+        for intensity, adversarial in found.items():
+            floats = torch.stack([item.float_image.cpu() for item in adversarial])
+            stored = quantise(floats, originals, self.budget(intensity))
+            results[self.variant(intensity)] = Result(stored, adversarial)
+        return results
+
+    def __call__(
+        self,
+        victim: Victim,
+        images: Tensor,
+        masks: Tensor,
+        ids: Sequence[str],
+        seed: int = 0,
+        batch: int | None = None,
+    ) -> dict[str, Tensor]:
+        """As :meth:`run`, the uint8 images alone: ``{"pgd-1": N×3×H×W, ...}``."""
+        results = self.run(victim, images, masks, ids, seed, batch)
+        return {variant: result.images for variant, result in results.items()}
+
+
+KNOWN_PROFILES = ("torchattacks", "original", "quick")
+
+
+def _check(images: Tensor, masks: Tensor, ids: Sequence[str]) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be uint8 N×3×H×W, not {images.dtype} {tuple(images.shape)}")
+    if masks.dtype != torch.bool or masks.numel() != len(images) * images[0, 0].numel():
+        raise ValueError(f"masks must be bool N×H×W, not {masks.dtype} {tuple(masks.shape)}")
+    if len(ids) != len(images) or len(set(ids)) != len(ids):
+        raise ValueError("ids must be as many as images, each once")

@@ -1,0 +1,157 @@
+"""C&W for localization: eqs. 4 and 5 of the ANSM paper, after Carlini and Wagner,
+"Towards Evaluating the Robustness of Neural Networks", S&P 2017."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from advbench.attacks.base import Adversarial, Attack
+from advbench.attacks.batching import in_batches
+from advbench.victims.base import Victim
+from pydantic import Field, field_validator
+from torch import Tensor
+
+Steps = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class CW(Attack):
+    """‖ξ‖² + c·f towards the all-zero mask; snapshots of one trajectory are the intensities.
+
+    Variant ``paper``: f = Σ (2P − 1 − k) over the pixels, unclamped, k = 2δ − 1; the last iterate
+    at each snapshot. Variant ``hinge``: f = Σ max(z − logit δ + κ, 0); at each snapshot the best so
+    far (fewest pixels above the threshold, then least ‖ξ‖²). Nothing depends on the largest number
+    of steps, so a snapshot equals a separate, shorter run. The ground truth is never read.
+
+    Attributes:
+        steps: numbers of gradient steps m at which the image is taken.
+        variant: ``paper`` or ``hinge``.
+        optimizer: ``adam``, or ``gd`` for eq. 5 literally.
+        lr: step size in [0, 1] units; None means 1e-4 (paper) or 3e-4 (hinge).
+        c: weight of f.
+        kappa: margin of the hinge, in logits.
+        project: keep the image in [0, 1] at ``each`` step, or truncate it at the end (``final``).
+    """
+
+    name: ClassVar[str] = "cw"
+    intensity_field: ClassVar[str] = "steps"
+
+    steps: tuple[Steps, ...] = Field(default=(50, 100, 150, 200, 250), min_length=1)
+    variant: Literal["paper", "hinge"] = "paper"
+    optimizer: Literal["adam", "gd"] = "adam"
+    lr: Annotated[float, Field(gt=0)] | None = None
+    c: Annotated[float, Field(ge=0)] = 1.0
+    kappa: Annotated[float, Field(ge=0)] = 2.0
+    project: Literal["each", "final"] = "each"
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("steps")
+    @classmethod
+    def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("each intensity may stand once")
+        return value
+
+    @property
+    def intensities(self) -> tuple[float, ...]:
+        return self.steps
+
+    def budget(self, intensity: float) -> int | None:
+        return None
+
+    def passes(self) -> int:
+        return max(self.steps) + (self.variant == "hinge")
+
+    def perturb(
+        self, victim: Victim, x: Tensor, y: Tensor, ids: Sequence[str], seed: int, batch: int
+    ) -> dict[float, list[Adversarial]]:
+        """``y``, ``ids`` and ``seed`` are not used: the target is the all-zero mask, ξ₀ = 0."""
+
+        def attack(index: Sequence[int]) -> list[list[Adversarial]]:
+            return self._trajectory(victim, x[list(index)])
+
+        found = in_batches(range(len(x)), batch, attack)
+        return {m: [snapshots[k] for snapshots in found] for k, m in enumerate(self.steps)}
+
+    def _trajectory(self, victim: Victim, x: Tensor) -> list[list[Adversarial]]:
+        noise = torch.zeros_like(x, requires_grad=True)
+        lr = self.lr or (1e-4 if self.variant == "paper" else 3e-4)
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.Adam([noise], lr)
+            if self.optimizer == "adam"
+            else torch.optim.SGD([noise], lr)
+        )
+        best = Best(x) if self.variant == "hinge" else None
+        first, last = torch.zeros(len(x)), torch.zeros(len(x))
+        zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        snapshots: dict[int, list[Adversarial]] = {}
+        for step in range(1, max(self.steps) + 1):
+            objective, logits = self._objective(victim, x, noise)
+            if best is not None:
+                best.update(x + noise.detach(), logits, noise, _logit(victim.threshold))
+            (noise.grad,) = torch.autograd.grad(objective.sum(), noise)
+            last = objective.detach()
+            first = last if step == 1 else first
+            zeros += (noise.grad == 0).flatten(1).all(1)
+            optimizer.step()
+            if self.project == "each":
+                with torch.no_grad():
+                    noise.copy_((x + noise).clamp(0, 1) - x)
+            if step in self.steps:
+                images = (x + noise.detach()).clamp(0, 1)
+                if best is not None:
+                    with torch.no_grad():
+                        logits = victim.logits(images)
+                    images = best.joined(images, logits, noise, _logit(victim.threshold))
+                numbers = torch.stack([first, last, zeros.float()], 1).tolist()
+                snapshots[step] = [
+                    Adversarial(image.clone(), start, end, int(count))
+                    for image, (start, end, count) in zip(images, numbers, strict=True)
+                ]
+        return [list(row) for row in zip(*(snapshots[m] for m in self.steps), strict=True)]
+
+    def _objective(self, victim: Victim, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Per image ‖ξ‖² + c·f summed over pixels, and the logits."""
+        logits = victim.logits(x + noise).float()
+        if self.variant == "paper":
+            k = 2 * victim.threshold - 1
+            f = 2 * torch.sigmoid(logits) - 1 - k
+        else:
+            f = (logits - _logit(victim.threshold) + self.kappa).clamp_min(0)
+        return noise.square().sum((1, 2, 3)) + self.c * f.sum((1, 2, 3)), logits
+
+
+class Best:
+    """The best image seen so far: fewest pixels above the threshold, then least ‖ξ‖²."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._x, self._images = x, x.clone()
+        self._forged = torch.full((len(x),), math.inf, device=x.device)
+        self._energy = torch.full((len(x),), math.inf, device=x.device)
+
+    def update(self, images: Tensor, logits: Tensor, noise: Tensor, threshold: float) -> None:
+        """Keep each image that beats what was kept."""
+        forged = (logits.detach() > threshold).flatten(1).sum(1).float()
+        energy = noise.detach().square().sum((1, 2, 3))
+        better = (forged < self._forged) | ((forged == self._forged) & (energy < self._energy))
+        self._forged = torch.where(better, forged, self._forged)
+        self._energy = torch.where(better, energy, self._energy)
+        self._images = torch.where(better.view(-1, 1, 1, 1), images, self._images)
+
+    def joined(self, images: Tensor, logits: Tensor, noise: Tensor, threshold: float) -> Tensor:
+        """The best images if ``images`` were seen too; what is kept does not change, so that a
+        snapshot alters nothing after it."""
+        other = Best(self._x)
+        other._images, other._forged, other._energy = self._images, self._forged, self._energy
+        other.update(images, logits, noise, threshold)
+        return other._images
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))

@@ -1,0 +1,45 @@
+"""FGSM: Goodfellow, Shlens, Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015.
+
+Eq. 3 of the ANSM paper: ξ = φ · range · sign(∇ J(V(X), M_gt)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from advbench.attacks.base import Adversarial
+from advbench.attacks.batching import in_batches
+from advbench.attacks.bounded import BoundedAttack, traced
+from advbench.attacks.gradient import InputGradient
+from advbench.victims.base import Victim
+from torch import Tensor
+
+
+class FGSM(BoundedAttack):
+    """One step of size φ; one gradient serves all φ."""
+
+    name: ClassVar[str] = "fgsm"
+
+    def passes(self) -> int:
+        return 1
+
+    def perturb_rows(
+        self, gradient: InputGradient, x: Tensor, eps: Tensor, keys: Sequence[tuple[object, ...]]
+    ) -> Tensor:
+        return (x + eps * gradient(x).sign()).clamp(0, 1)
+
+    def perturb(
+        self, victim: Victim, x: Tensor, y: Tensor, ids: Sequence[str], seed: int, batch: int
+    ) -> dict[float, list[Adversarial]]:
+        y = self.targets(victim, x, y, batch)
+
+        def attack(index: Sequence[int]) -> list[list[Adversarial]]:
+            gradient = InputGradient(victim, y[list(index)])
+            base = x[list(index)]
+            sign = gradient(base).sign()
+            per_eps = [traced((base + eps / 255 * sign).clamp(0, 1), gradient) for eps in self.eps]
+            return [list(rows) for rows in zip(*per_eps, strict=True)]
+
+        found = in_batches(range(len(x)), batch, attack)
+        return {eps: [rows[k] for rows in found] for k, eps in enumerate(self.eps)}

@@ -1,0 +1,49 @@
+"""The gradient of the attack's loss with respect to the image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from advbench.victims.base import Victim
+from torch import Tensor
+
+
+def localization_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """J of eq. 3: binary cross-entropy on logits, the mean over each image's pixels, N values.
+
+    Logits, because a float32 sigmoid is exactly 1 from 17 on and its gradient exactly 0; a mean
+    per image, because the gradient of an image must not depend on its batch-mates.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits.float(), y.float(), reduction="none")
+    return losses.mean((1, 2, 3))
+
+
+class InputGradient:
+    """∇ₓ J(V(x), y) for a batch, with a trace of what was seen.
+
+    Attributes:
+        loss_first, loss_last: J per image at the first and the last call.
+        zero_gradients: calls per image whose gradient was zero everywhere.
+    """
+
+    def __init__(self, victim: Victim, y: Tensor) -> None:
+        self._victim, self._y = victim, y
+        self.loss_first: Tensor | None = None
+        self.loss_last = torch.zeros(len(y), device=y.device)
+        self.zero_gradients = torch.zeros(len(y), dtype=torch.long, device=y.device)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Gradient at ``x``, M×3×H×W, where M is a multiple of the batch (neighbours stacked
+        before images); the loss is summed over rows, so each row has its own gradient."""
+        x = x.detach().requires_grad_()
+        copies = len(x) // len(self._y)
+        losses = localization_loss(self._victim.logits(x), self._y.repeat(copies, 1, 1, 1))
+        (gradient,) = torch.autograd.grad(losses.sum(), x)
+        gradient = gradient.contiguous()
+        with torch.no_grad():
+            self.loss_last = losses.detach().view(copies, -1).mean(0)
+            if self.loss_first is None:
+                self.loss_first = self.loss_last
+            zero = (gradient == 0).flatten(1).all(1)
+            self.zero_gradients += zero.view(copies, -1).sum(0)
+        return gradient

@@ -1,0 +1,128 @@
+"""What a defense is: a frozen specification and a function of images."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from advbench.errors import AdvbenchError
+from advbench.pixels import Image, to_unit
+
+
+class Defense(BaseModel, ABC):
+    """A defense with all its strengths; it knows neither attacks nor victims.
+
+    Attributes:
+        name: registry name.
+        strength_field: the field that holds the strengths; None where there is nothing to set.
+        random: its result depends on a random stream, keyed by seed, image id and strength.
+        differentiable: gradients flow through :meth:`defend`; otherwise an attack that goes
+            through it uses the identity as surrogate (:meth:`through`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    strength_field: ClassVar[str | None] = None
+    random: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = False
+
+    @classmethod
+    def create(cls, **settings: Any) -> Self:
+        """A specification; one strength or several.
+
+        Raises:
+            AdvbenchError: an unknown setting, or a value out of range.
+        """
+        field = cls.strength_field
+        if field in settings and not isinstance(settings[field], list | tuple):
+            settings = settings | {field: (settings[field],)}
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            known = ", ".join(cls.model_fields) or "no settings"
+            where = str(fault["loc"][0]) if fault["loc"] else "settings"
+            raise AdvbenchError(
+                f"defense {cls.name}: {where}: {fault['msg']}; it takes {known}"
+            ) from error
+
+    @property
+    def strengths(self) -> tuple[float | None, ...]:
+        """The values to apply, each on its own; ``(None,)`` where there is nothing to set."""
+        return getattr(self, self.strength_field) if self.strength_field else (None,)
+
+    def variant(self, strength: float | None) -> str:
+        """Defense and strength, as in ``jpeg-75``."""
+        return self.name if strength is None else f"{self.name}-{strength:g}"
+
+    def variant_spec(self, strength: float | None) -> dict[str, Any]:
+        """The JSON object that says what is done to an image."""
+        excluded = {self.strength_field} if self.strength_field else set()
+        fields = json.loads(self.model_dump_json(exclude=excluded))
+        chosen = {self.strength_field: strength} if self.strength_field else {}
+        return {"defense": self.name, **chosen, **fields}
+
+    @abstractmethod
+    def defend(
+        self, images: Tensor, strength: float | None, keys: Sequence[tuple[object, ...]]
+    ) -> Tensor:
+        """The defense at one strength.
+
+        Args:
+            images: float N×3×H×W in [0, 1].
+            keys: parts of each image's stream key.
+
+        Returns:
+            float N×3×H×W in [0, 1], of the same shape.
+        """
+
+    def through(
+        self, images: Tensor, strength: float | None, keys: Sequence[tuple[object, ...]]
+    ) -> Tensor:
+        """As :meth:`defend`, with a gradient: its own, or the identity's (BPDA, Athalye et al.,
+        ICML 2018) where it has none."""
+        if self.differentiable:
+            return self.defend(images, strength, keys)
+        return images + (self.defend(images.detach(), strength, keys) - images).detach()
+
+    def __call__(self, images: Tensor, ids: Sequence[str], seed: int = 0) -> dict[str, Tensor]:
+        """All strengths: uint8 N×3×H×W in → ``{"jpeg-75": float N×3×H×W in [0, 1], ...}``."""
+        x = to_unit(images) if images.dtype == torch.uint8 else images
+        return {
+            self.variant(strength): self.defend(x, strength, self.keys(ids, strength, seed))
+            for strength in self.strengths
+        }
+
+    def keys(
+        self, ids: Sequence[str], strength: float | None, seed: int
+    ) -> list[tuple[object, ...]]:
+        """Stream keys of the images."""
+        return [(seed, image_id, self.variant(strength)) for image_id in ids]
+
+
+class PixelDefense(Defense):
+    """A defense that works on uint8 images, as a codec or an image editor does."""
+
+    @abstractmethod
+    def filter(self, image: Image, strength: float, key: tuple[object, ...]) -> Image:
+        """One uint8 H×W×3 image in, one of the same shape out."""
+
+    def defend(
+        self, images: Tensor, strength: float | None, keys: Sequence[tuple[object, ...]]
+    ) -> Tensor:
+        assert strength is not None
+        levels = images.detach().mul(255).round().clamp(0, 255).byte().cpu()
+        filtered = [
+            self.filter(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), strength, key)
+            for image, key in zip(levels, keys, strict=True)
+        ]
+        stacked = torch.from_numpy(np.stack(filtered)).permute(0, 3, 1, 2)
+        return to_unit(stacked).contiguous().to(images.device)

@@ -1,0 +1,32 @@
+"""White Gaussian noise, keyed per image."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from advbench.defenses.base import PixelDefense
+from pydantic import Field
+
+from advbench.pixels import Image
+from advbench.streams import numpy_stream
+
+Sigma = Annotated[float, Field(gt=0, le=255)]
+
+
+class Gaussian(PixelDefense):
+    """Add noise, round to the nearest grey level, clip.
+
+    Attributes:
+        sigma: standard deviations in grey levels.
+    """
+
+    name: ClassVar[str] = "gaussian"
+    strength_field: ClassVar[str | None] = "sigma"
+    random: ClassVar[bool] = True
+
+    sigma: tuple[Sigma, ...] = Field(default=(2.0, 5.0, 10.0), min_length=1)
+
+    def filter(self, image: Image, strength: float, key: tuple[object, ...]) -> Image:
+        noise = numpy_stream(*key).standard_normal(image.shape, dtype=np.float32) * strength
+        return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)

@@ -1,0 +1,21 @@
+"""No defense: the undefended victim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from advbench.defenses.base import Defense
+from torch import Tensor
+
+
+class NoDefense(Defense):
+    """The image as it is."""
+
+    name: ClassVar[str] = "none"
+    differentiable: ClassVar[bool] = True
+
+    def defend(
+        self, images: Tensor, strength: float | None, keys: Sequence[tuple[object, ...]]
+    ) -> Tensor:
+        return images

@@ -1,0 +1,1 @@
+"""Dataset manifests, suites of runs and published leaderboards."""

@@ -1,0 +1,1 @@
+"""Forgery localizers: one file a victim, all behind :class:`advbench.victims.base.Victim`."""

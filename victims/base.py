@@ -1,0 +1,104 @@
+"""What a victim is: a frozen forgery localizer with its weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from advbench.victims.weights import Weights, load_network_weights
+from torch import Tensor, nn
+
+from advbench.pixels import Image
+
+Depth = Literal["shallow", "middle", "topmost"]
+Size = Literal["small", "full"]
+
+
+class Victim(ABC):
+    """A localizer: float RGB in [0, 1], N×3×H×W → logits N×1×H×W.
+
+    Colour order, normalisation and tiling live inside :meth:`logits`. The network is in eval mode,
+    its parameters need no gradient, and each sample is independent of its batch-mates.
+
+    Attributes:
+        name: registry name.
+        threshold: a pixel is forged where its probability is above it.
+        working_side: the side of the square it sees, None where it works at native size.
+        network: the ``nn.Module``; the full size has exactly the authors' state_dict keys.
+        weights: where the weights came from, with their sha256 and a label.
+    """
+
+    name: ClassVar[str]
+    threshold: ClassVar[float] = 0.5
+    working_side: ClassVar[int | None] = None
+
+    def __init__(self, network: nn.Module, weights: Weights, size: Size = "full") -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.weights = weights
+        self.size: Size = size
+
+    @classmethod
+    def load(
+        cls,
+        size: Size | None = None,
+        weights: str | None = "builtin",
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> Self:
+        """Build the network and load its weights.
+
+        Args:
+            size: ``small`` or ``full``; by default small for ``builtin`` weights, else full.
+            weights: ``builtin`` (small, trained by this project on the built-in data), the path of
+                a checkpoint, or None for random weights drawn from ``seed``.
+            device: a torch device name.
+            seed: of random weights.
+
+        Raises:
+            AdvbenchError: the file is missing, or its keys or shapes do not fit.
+        """
+        chosen: Size = size or ("small" if weights == "builtin" else "full")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = cls.build_network(chosen)
+        described = load_network_weights(network, cls.name, chosen, weights, seed)
+        return cls(network.to(device), described, chosen)
+
+    @classmethod
+    @abstractmethod
+    def build_network(cls, size: Size) -> nn.Module:
+        """The network with fresh random weights; downloads nothing."""
+
+    @abstractmethod
+    def logits(self, images: Tensor) -> Tensor:
+        """float [0, 1] N×3×H×W → logits N×1×H×W, differentiable."""
+
+    @abstractmethod
+    def taps(self, depth: Depth) -> dict[str, nn.Module]:
+        """Modules whose outputs are the features of a third of the network, by name."""
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """float [0, 1] N×3×H×W → probability of forgery N×1×H×W."""
+        return torch.sigmoid(self.logits(images))
+
+    def fit(self, image: Image) -> Image:
+        """Bring a native uint8 image to the working size; what is attacked and stored is this."""
+        if self.working_side is None or image.shape[:2] == (self.working_side,) * 2:
+            return image
+        import cv2
+
+        side = (self.working_side, self.working_side)
+        return np.asarray(cv2.resize(image, side, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+    @property
+    def space(self) -> str:
+        """Name of the working-size rule: part of every provenance key."""
+        return "native" if self.working_side is None else f"bilinear-{self.working_side}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's parameters lie."""
+        parameter = next(self.network.parameters(), None)
+        return parameter.device if parameter is not None else torch.device("cpu")

@@ -1,0 +1,79 @@
+"""Training crops, drawn from a stream keyed by seed, epoch and image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from advbench.victims.training.recipe import Recipe
+from torch import Tensor
+
+from advbench.datasets.dataset import Dataset
+from advbench.datasets.manifest import Row
+from advbench.pixels import Image, Mask, to_unit
+from advbench.streams import numpy_stream
+
+_CACHE_BYTES = 2 << 30
+
+
+class Crops:
+    """Batches of randomly placed, flipped and turned crops: nothing that alters pixel values,
+    since the traces of a forgery are in the values."""
+
+    def __init__(self, dataset: Dataset, rows: list[Row], recipe: Recipe) -> None:
+        self._dataset, self._rows, self._recipe = dataset, rows, recipe
+        self._cache: dict[str, tuple[Image, Mask]] = {}
+        self._cached_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._rows) * self._recipe.crops_per_image // self._recipe.batch
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of one epoch: float images N×3×c×c in [0, 1], float masks N×1×c×c."""
+        recipe = self._recipe
+        order = numpy_stream(recipe.seed, "order", number).permutation(
+            len(self._rows) * recipe.crops_per_image
+        )
+        for start in range(0, len(self) * recipe.batch, recipe.batch):
+            crops = [self._crop(int(i), number) for i in order[start : start + recipe.batch]]
+            images = torch.from_numpy(np.stack([image for image, _ in crops]))
+            masks = torch.from_numpy(np.stack([mask for _, mask in crops]))
+            yield to_unit(images.permute(0, 3, 1, 2)).contiguous(), masks[:, None].float()
+
+    def _crop(self, index: int, epoch: int) -> tuple[Image, Mask]:
+        row = self._rows[index % len(self._rows)]
+        rng = numpy_stream(self._recipe.seed, "crop", epoch, index, row.sample_id)
+        image, mask = self._load(row)
+        side = self._recipe.crop
+        if min(mask.shape) < side:
+            pad = [(0, max(0, side - length)) for length in mask.shape]
+            image, mask = np.pad(image, [*pad, (0, 0)], mode="reflect"), np.pad(mask, pad)
+        top, left = self._place(mask, rng)
+        window = (slice(top, top + side), slice(left, left + side))
+        turns, flip = int(rng.integers(0, 4)), bool(rng.integers(0, 2))
+        image, mask = np.rot90(image[window], turns), np.rot90(mask[window], turns)
+        return (image[:, ::-1], mask[:, ::-1]) if flip else (image, mask)
+
+    def _place(self, mask: Mask, rng: np.random.Generator) -> tuple[int, int]:
+        """Anywhere or, for ``forged_share`` of the crops, where a chosen forged pixel is inside."""
+        side = self._recipe.crop
+        corner = [int(rng.integers(0, length - side + 1)) for length in mask.shape]
+        if rng.random() < self._recipe.forged_share and mask.any():
+            forged = np.argwhere(mask)
+            pixel = forged[rng.integers(0, len(forged))]
+            for axis, length in enumerate(mask.shape):
+                low = max(0, int(pixel[axis]) - side + 1)
+                high = min(int(pixel[axis]), length - side)
+                corner[axis] = int(rng.integers(low, high + 1))
+        return corner[0], corner[1]
+
+    def _load(self, row: Row) -> tuple[Image, Mask]:
+        if row.sample_id in self._cache:
+            return self._cache[row.sample_id]
+        image = self._dataset.image(row)
+        mask = self._dataset.mask(row) if row.mask else np.zeros(image.shape[:2], dtype=np.bool_)
+        if self._cached_bytes < _CACHE_BYTES:
+            self._cache[row.sample_id] = image, mask
+            self._cached_bytes += image.nbytes + mask.nbytes
+        return image, mask

@@ -1,0 +1,261 @@
+"""The training loop: deterministic, resumable after every epoch, the best validation F1 kept."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import pickle
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from advbench.victims.base import Size, Victim
+from advbench.victims.training.data import Crops
+from advbench.victims.training.guidance import NoiseGuidance
+from advbench.victims.training.recipe import Recipe
+from advbench.victims.weights import Weights
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from advbench.datasets.dataset import Dataset
+from advbench.errors import AdvbenchError
+from advbench.files import write_atomically
+from advbench.pixels import to_unit
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the training curve."""
+
+    epoch: int
+    loss: float
+    val_f1: float
+    learning_rate: float
+    seconds: float
+
+
+def train(
+    victim_class: type[Victim],
+    size: Size,
+    dataset: Dataset,
+    recipe: Recipe,
+    folder: Path,
+    device: str = "cpu",
+    report: Callable[[Epoch], None] = lambda epoch: None,
+) -> Path:
+    """Train a victim on a dataset's training split; run again to resume.
+
+    Args:
+        folder: receives ``checkpoint.pt`` (after every epoch), ``curve.csv``, and at the end
+            ``<victim>-<size>.safetensors`` with its card beside it.
+        report: called after every epoch.
+
+    Returns:
+        the path of the weights.
+
+    Raises:
+        AdvbenchError: no training or validation images; ``folder`` holds another recipe's run.
+    """
+    training, validation = dataset.select("train"), dataset.select("val", label=1)
+    for split, rows in (("train", training), ("val", validation)):
+        if not rows:
+            raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
+    random.seed(recipe.seed)
+    np.random.seed(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    network = victim_class.build_network(size).to(device, memory_format=torch.channels_last)
+    run = _Run(victim_class, size, network, recipe, folder, _run_key(dataset, recipe))
+    run.resume()
+    crops = Crops(dataset, training, recipe)
+    for number in range(len(run.curve), recipe.epochs):
+        started = time.perf_counter()
+        loss = run.train_epoch(crops, number, device)
+        f1 = run.validate(dataset, device)
+        line = Epoch(number, loss, f1, run.learning_rate, time.perf_counter() - started)
+        run.finish_epoch(line)
+        report(line)
+    return run.save_weights(dataset)
+
+
+def localization_loss(logits: Tensor, masks: Tensor, dice_weight: float) -> Tensor:
+    """Binary cross-entropy plus weighted soft Dice over the batch (squared sums, smooth 1)."""
+    probability = torch.sigmoid(logits)
+    overlap = 2 * (probability * masks).sum() + 1
+    dice = 1 - overlap / ((probability**2).sum() + (masks**2).sum() + 1)
+    return F.binary_cross_entropy_with_logits(logits, masks) + dice_weight * dice
+
+
+def _run_key(dataset: Dataset, recipe: Recipe) -> str:
+    return hashlib.sha256(
+        f"{recipe.model_dump_json()}|{dataset.info.content_sha256}".encode()
+    ).hexdigest()
+
+
+class _Run:
+    def __init__(
+        self,
+        victim_class: type[Victim],
+        size: Size,
+        network: nn.Module,
+        recipe: Recipe,
+        folder: Path,
+        key: str,
+    ) -> None:
+        self.victim_class, self.size, self.recipe = victim_class, size, recipe
+        self.folder, self.key = folder, key
+        self.network = network
+        self.average = AveragedModel(
+            network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True
+        )
+        # After the copy above, so that the average carries no hook.
+        self.guidance = NoiseGuidance(self._victim(network), recipe.crop)
+        self.guidance.to(next(network.parameters()).device)
+        self.optimizer = torch.optim.AdamW(
+            [*network.parameters(), *self.guidance.parameters()],
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+        )
+        self.curve: list[Epoch] = []
+        self.best: dict[str, Tensor] = {}
+        self.learning_rate = 0.0
+
+    def train_epoch(self, crops: Crops, number: int, device: str) -> float:
+        self.network.train()
+        victim = self._victim(self.network)
+        total = torch.zeros((), device=device)
+        for step, (images, masks) in enumerate(crops.epoch(number)):
+            progress = (number + step / len(crops)) / self.recipe.epochs
+            self.learning_rate = _schedule(progress, self.recipe)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate
+            images = images.to(device, memory_format=torch.channels_last)
+            logits = victim.logits(images)
+            loss = localization_loss(logits, masks.to(device), self.recipe.dice)
+            self.optimizer.zero_grad(set_to_none=True)
+            (loss + self.recipe.guidance * self.guidance.loss(images)).backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+            self.optimizer.step()
+            self.average.update_parameters(self.network)
+            total += loss.detach()
+        return float(total) / max(len(crops), 1)
+
+    @torch.no_grad()
+    def validate(self, dataset: Dataset, device: str) -> float:
+        """Mean pixel F1 of the averaged weights at the victim's threshold, native size."""
+        victim = self._victim(self.average.module.eval())
+        scores = []
+        for row in dataset.select("val", label=1):
+            image = torch.from_numpy(dataset.image(row).copy()).permute(2, 0, 1)[None].to(device)
+            map_ = victim.probabilities(to_unit(image))[0, 0].cpu().numpy()
+            forged, truth = map_ > victim.threshold, dataset.mask(row)
+            scores.append(2 * (forged & truth).sum() / max(forged.sum() + truth.sum(), 1))
+        return float(np.mean(scores))
+
+    def finish_epoch(self, line: Epoch) -> None:
+        if line.val_f1 >= max((e.val_f1 for e in self.curve), default=0.0):
+            self.best = {k: v.cpu().clone() for k, v in self.average.module.state_dict().items()}
+        self.curve.append(line)
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "key": self.key,
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "guidance": self.guidance.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "best": self.best,
+                "curve": [vars(epoch) for epoch in self.curve],
+            },
+            buffer,
+        )
+        write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
+        write_atomically(self.folder / "curve.csv", self._curve_csv())
+
+    def resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            return
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise AdvbenchError(
+                f"{path}: damaged; remove it to train from the beginning"
+            ) from error
+        if state.get("key") != self.key:
+            raise AdvbenchError(
+                f"{path}: belongs to another recipe or dataset; give another --out, or remove it"
+            )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.guidance.load_state_dict(state["guidance"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best = state["best"]
+        self.curve = [Epoch(**epoch) for epoch in state["curve"]]
+
+    def save_weights(self, dataset: Dataset) -> Path:
+        path = self.folder / f"{self.victim_class.name}-{self.size}.safetensors"
+        data = save({key: value.contiguous() for key, value in self.best.items()})
+        best = max(self.curve, key=lambda epoch: (epoch.val_f1, epoch.epoch))
+        card = {
+            "victim": self.victim_class.name,
+            "size": self.size,
+            "label": dataset.id,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "dataset": {
+                "id": dataset.id,
+                "version": dataset.info.version,
+                "content_sha256": dataset.info.content_sha256,
+                "training_images": len(dataset.select("train")),
+            },
+            "recipe": self.recipe.model_dump(),
+            "best_epoch": best.epoch,
+            "val_f1": round(best.val_f1, 4),
+            "seconds": round(sum(epoch.seconds for epoch in self.curve)),
+            "torch": torch.__version__.partition("+")[0],
+        }
+        write_atomically(path, data)
+        write_atomically(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+        write_atomically(path.with_suffix(".curve.csv"), self._curve_csv())
+        return path
+
+    def _victim(self, network: nn.Module) -> Victim:
+        """A victim around a network in training: mode and gradients stay as they are."""
+        training = network.training
+        victim = self.victim_class(network, Weights("", "training"), self.size)
+        network.train(training).requires_grad_(True)
+        return victim
+
+    def _curve_csv(self) -> bytes:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["epoch", "loss", "val_f1", "learning_rate", "seconds"])
+        for e in self.curve:
+            writer.writerow(
+                [
+                    e.epoch,
+                    f"{e.loss:.5f}",
+                    f"{e.val_f1:.4f}",
+                    f"{e.learning_rate:.3g}",
+                    f"{e.seconds:.1f}",
+                ]
+            )
+        return buffer.getvalue().encode()
+
+
+def _schedule(progress: float, recipe: Recipe) -> float:
+    """Linear warm-up, then half a cosine to 1 % of the peak."""
+    if progress < recipe.warmup:
+        return recipe.learning_rate * (0.01 + 0.99 * progress / recipe.warmup)
+    rest = (progress - recipe.warmup) / (1 - recipe.warmup)
+    return recipe.learning_rate * (0.01 + 0.99 * (1 + cos(pi * rest)) / 2)
