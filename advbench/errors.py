@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
+from typing import Any
 
 
 class AdvbenchError(Exception):
@@ -34,3 +36,10 @@ def from_os_error(error: OSError) -> AdvbenchError | None:
         return None
     where = error.filename or "output"
     return AdvbenchError(f"{where}: {remedy}")
+
+
+def plain_message(fault: Mapping[str, Any]) -> str:
+    """A pydantic fault as a phrase."""
+    message: str = fault["msg"]
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

@@ -15,7 +15,7 @@ from advbench.victims.base import Victim
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, plain_message
 from advbench.pixels import quantise, to_unit
 
 
@@ -79,7 +79,9 @@ class Attack(BaseModel, ABC):
             field = ".".join(str(part) for part in fault["loc"][:1]) or "settings"
             known = ", ".join(cls.model_fields)
             hint = f"; {cls.name} takes {known}" if fault["type"] == "extra_forbidden" else ""
-            raise AdvbenchError(f"attack {cls.name}: {field}: {fault['msg']}{hint}") from error
+            raise AdvbenchError(
+                f"attack {cls.name}: {field}: {plain_message(fault)}{hint}"
+            ) from error
 
     @property
     @abstractmethod
@@ -110,7 +112,7 @@ class Attack(BaseModel, ABC):
             per intensity one :class:`Adversarial` an image.
         """
 
-    def variant(self, intensity: float) -> str:
+    def variant_name(self, intensity: float) -> str:
         """Attack and intensity, as in ``pgd-3``."""
         return f"{self.name}-{intensity:g}"
 
@@ -159,7 +161,7 @@ class Attack(BaseModel, ABC):
         for intensity, adversarial in found.items():
             floats = torch.stack([item.float_image.cpu() for item in adversarial])
             stored = quantise(floats, originals, self.budget(intensity))
-            results[self.variant(intensity)] = Result(stored, adversarial)
+            results[self.variant_name(intensity)] = Result(stored, adversarial)
         return results
 
     def __call__(

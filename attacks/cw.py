@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from advbench.attacks.base import Adversarial, Attack
 from advbench.attacks.batching import in_batches
 from advbench.victims.base import Victim
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
+
+PAPER_LR, HINGE_LR = 1e-4, 3e-4
 
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 
@@ -29,7 +31,7 @@ class CW(Attack):
         steps: numbers of gradient steps m at which the image is taken.
         variant: ``paper`` or ``hinge``.
         optimizer: ``adam``, or ``gd`` for eq. 5 literally.
-        lr: step size in [0, 1] units; None means 1e-4 (paper) or 3e-4 (hinge).
+        lr: step size in [0, 1] units; by default 1e-4 for ``paper``, 3e-4 for ``hinge``.
         c: weight of f.
         kappa: margin of the hinge, in logits.
         project: keep the image in [0, 1] at ``each`` step, or truncate it at the end (``final``).
@@ -41,10 +43,17 @@ class CW(Attack):
     steps: tuple[Steps, ...] = Field(default=(50, 100, 150, 200, 250), min_length=1)
     variant: Literal["paper", "hinge"] = "paper"
     optimizer: Literal["adam", "gd"] = "adam"
-    lr: Annotated[float, Field(gt=0)] | None = None
+    lr: Annotated[float, Field(gt=0)] = PAPER_LR
     c: Annotated[float, Field(ge=0)] = 1.0
     kappa: Annotated[float, Field(ge=0)] = 2.0
     project: Literal["each", "final"] = "each"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lr_of_variant(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        if settings.get("variant") == "hinge":
+            return {"lr": HINGE_LR} | settings
+        return settings
 
     @field_validator("steps", mode="before")
     @classmethod
@@ -81,11 +90,10 @@ class CW(Attack):
 
     def _trajectory(self, victim: Victim, x: Tensor) -> list[list[Adversarial]]:
         noise = torch.zeros_like(x, requires_grad=True)
-        lr = self.lr or (1e-4 if self.variant == "paper" else 3e-4)
         optimizer: torch.optim.Optimizer = (
-            torch.optim.Adam([noise], lr)
+            torch.optim.Adam([noise], self.lr)
             if self.optimizer == "adam"
-            else torch.optim.SGD([noise], lr)
+            else torch.optim.SGD([noise], self.lr)
         )
         best = Best(x) if self.variant == "hinge" else None
         first, last = torch.zeros(len(x)), torch.zeros(len(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
@@ -37,9 +38,9 @@ class IteratedAttack(BoundedAttack):
         if isinstance(value, str):
             if re.fullmatch(r"eps/(T|[1-9]\d*)", value):
                 return value
-            value = float(value)  # a number from the command line
+            value = _number(value)
         if not 0 < value <= 255:
-            raise ValueError("a step of grey levels above 0, or a part of eps such as eps/10")
+            raise ValueError("must be grey levels above 0, or a part of eps such as eps/10")
         return value
 
     def passes(self) -> int:
@@ -72,3 +73,11 @@ class IteratedAttack(BoundedAttack):
             parts = self.alpha.removeprefix("eps/")
             return eps / (self.iterations if parts == "T" else int(parts))
         return self.alpha / 255
+
+
+def _number(text: str) -> float:
+    """A number from the command line; NaN, which no range admits, for any other text."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

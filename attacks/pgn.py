@@ -64,7 +64,7 @@ class PGN(IteratedAttack):
                 step = alpha if isinstance(alpha, float) else alpha.repeat(count, 1, 1, 1)
                 second = gradient(near - step * first / scale)
                 mixed = (1 - self.delta) * first + self.delta * second
-                for neighbour in mixed.unflatten(0, (count, -1)):
+                for neighbour in mixed.view(count, *x.shape):
                     total += neighbour
             return total
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, plain_message
 from advbench.pixels import Image, to_unit
 
 
@@ -51,7 +51,7 @@ class Defense(BaseModel, ABC):
             known = ", ".join(cls.model_fields) or "no settings"
             where = str(fault["loc"][0]) if fault["loc"] else "settings"
             raise AdvbenchError(
-                f"defense {cls.name}: {where}: {fault['msg']}; it takes {known}"
+                f"defense {cls.name}: {where}: {plain_message(fault)}; it takes {known}"
             ) from error
 
     @property
@@ -59,7 +59,7 @@ class Defense(BaseModel, ABC):
         """The values to apply, each on its own; ``(None,)`` where there is nothing to set."""
         return getattr(self, self.strength_field) if self.strength_field else (None,)
 
-    def variant(self, strength: float | None) -> str:
+    def variant_name(self, strength: float | None) -> str:
         """Defense and strength, as in ``jpeg-75``."""
         return self.name if strength is None else f"{self.name}-{strength:g}"
 
@@ -97,7 +97,7 @@ class Defense(BaseModel, ABC):
         """All strengths: uint8 N×3×H×W in → ``{"jpeg-75": float N×3×H×W in [0, 1], ...}``."""
         x = to_unit(images) if images.dtype == torch.uint8 else images
         return {
-            self.variant(strength): self.defend(x, strength, self.keys(ids, strength, seed))
+            self.variant_name(strength): self.defend(x, strength, self.keys(ids, strength, seed))
             for strength in self.strengths
         }
 
@@ -105,7 +105,7 @@ class Defense(BaseModel, ABC):
         self, ids: Sequence[str], strength: float | None, seed: int
     ) -> list[tuple[object, ...]]:
         """Stream keys of the images."""
-        return [(seed, image_id, self.variant(strength)) for image_id in ids]
+        return [(seed, image_id, self.variant_name(strength)) for image_id in ids]
 
 
 class PixelDefense(Defense):

@@ -1,14 +1,13 @@
-"""JPEG compression by the real codec (libjpeg-turbo through OpenCV, 4:2:0 chroma)."""
+"""JPEG compression by the real codec."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-import cv2
-import numpy as np
 from advbench.defenses.base import PixelDefense
 from pydantic import Field
 
+from advbench.codec import through_jpeg
 from advbench.pixels import Image
 
 Quality = Annotated[int, Field(ge=1, le=100)]
@@ -27,6 +26,4 @@ class JPEG(PixelDefense):
     quality: tuple[Quality, ...] = Field(default=(90, 70, 50), min_length=1)
 
     def filter(self, image: Image, strength: float, key: tuple[object, ...]) -> Image:
-        parameters = [cv2.IMWRITE_JPEG_QUALITY, int(strength)]
-        _, data = cv2.imencode(".jpg", image[..., ::-1], parameters)
-        return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+        return through_jpeg(image, int(strength))

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, plain_message
 from advbench.files import write_atomically
 
 SCHEMA = "advbench.manifest/1"
@@ -39,10 +39,10 @@ class Row(BaseModel):
     mask: str
     image_sha256: Sha256
     mask_sha256: Sha256 | Literal[""]
-    pixels_sha256: Sha256
+    pixels_sha256: Sha256 | Literal[""]
     maskbits_sha256: Sha256 | Literal[""]
-    height: Annotated[int, Field(gt=0)]
-    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(ge=0)]
+    width: Annotated[int, Field(ge=0)]
     orig_mode: str
     orig_format: str
     orig_name: str
@@ -70,9 +70,13 @@ class Row(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _mask_fits_label(self) -> Self:
-        if not self.excluded and (self.label == 1) != bool(self.mask):
-            raise ValueError("a forged image needs a mask, an authentic one has none")
+    def _complete_unless_excluded(self) -> Self:
+        if self.excluded:
+            return self
+        if (self.label == 1) != bool(self.mask) or bool(self.mask) != bool(self.maskbits_sha256):
+            raise ValueError("a forged image needs a mask and its hash, an authentic one has none")
+        if not (self.image and self.pixels_sha256 and self.height and self.width):
+            raise ValueError("image, pixels_sha256, height and width are needed")
         return self
 
     @property
@@ -202,4 +206,4 @@ def _parse_rows(path: Path, data: bytes) -> list[Row]:
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"])
-    return f"{where}: {fault['msg']}" if where else fault["msg"]
+    return f"{where}: {plain_message(fault)}" if where else plain_message(fault)

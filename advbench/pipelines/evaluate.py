@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,7 @@ class Cell:
     @property
     def name(self) -> str:
         """As in ``jpeg-75``."""
-        return self.defense.variant(self.strength)
+        return self.defense.variant_name(self.strength)
 
 
 @dataclass(frozen=True)
@@ -202,11 +202,17 @@ def _score(
                 strength=math.nan if cell.strength is None else float(cell.strength),
                 protocol=request.protocol.id,
                 threshold=victim.threshold,
-                **asdict(counts),
+                tp=counts.tp,
+                fp=counts.fp,
+                fn=counts.fn,
+                tn=counts.tn,
                 f1=request.protocol.f1(counts),
                 iou=iou(counts),
                 auc=auc(at_truth, truth),
-                **noise,
+                psnr=noise.psnr,
+                ssim=noise.ssim,
+                linf=noise.linf,
+                l2=noise.l2,
                 image_sha256=pixels_sha256(image),
             ),
         )

@@ -122,7 +122,7 @@ def settings_of(request: Request, attack: Attack, intensity: float) -> Settings:
         dataset=request.dataset.id,
         space=request.victim.space,
         victim=victim_identity(request.victim),
-        variant=attack.variant(intensity),
+        variant=attack.variant_name(intensity),
         attack=attack.variant_spec(intensity),
         budget=attack.budget(intensity),
         seed=request.seed,
@@ -141,7 +141,7 @@ def fit_mask(mask: Mask, image: Image) -> Mask:
 def _prepare_originals(request: Request, root: Path, summary: Summary) -> None:
     settings = Settings(kind=ORIGINALS, dataset=request.dataset.id, space=request.victim.space)
     present = _present(request, root, settings, summary)
-    sources = {}
+    sources: dict[str, str] = {}
     for entry in present:
         with Shard(entry.path) as shard:
             sources |= {
@@ -208,7 +208,7 @@ def _execute(request: Request, root: Path, task: Task) -> Iterator[int]:
     space = Settings(kind=ORIGINALS, dataset=request.dataset.id, space=victim.space)
     originals = Originals(list_shards(root, str(space.folder)))
     records: dict[str, list[AdversarialRecord]] = {
-        attack.variant(intensity): [] for intensity in attack.intensities
+        attack.variant_name(intensity): [] for intensity in attack.intensities
     }
     started = time.perf_counter()
     for rows in _same_shapes(task.rows, originals, default_batch(victim.device)):
@@ -243,7 +243,7 @@ def _execute(request: Request, root: Path, task: Task) -> Iterator[int]:
     for intensity in attack.intensities:
         settings = settings_of(request, attack, intensity)
         path = _new_path(request, root, settings, task.rows[0])
-        write_adversarial(path, settings, records[attack.variant(intensity)], made)
+        write_adversarial(path, settings, records[attack.variant_name(intensity)], made)
 
 
 def _present(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from advbench.datasets.builtin.build import DATASET_ID, VERSION, build
+from advbench.datasets.builtin.build import DATASET_ID, SPLITS, VERSION, build
 from advbench.datasets.dataset import Dataset, open_folder
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
@@ -59,10 +59,12 @@ def load_dataset(
 
 
 def _builtin(split: Split, note: Note, progress: Progress) -> Dataset:
-    folder = cache_folder() / f"builtin-{VERSION}-{split}"
+    splits: tuple[Split, ...] = ("test",) if split == "test" else SPLITS
+    what = "the test split" if split == "test" else "all splits"
+    folder = cache_folder() / f"builtin-{VERSION}{'-test' if split == 'test' else ''}"
     if not (folder / "dataset.json").is_file():
-        note(f"building the {split} split of the built-in dataset into {folder} (once)")
-        different = build(folder, (split,), progress)
+        note(f"building {what} of the built-in dataset into {folder} (once)")
+        different = build(folder, splits, progress)
         if different:
             note(
                 f"{different} images differ from the published manifest (another codec build): "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -19,27 +20,38 @@ def auc(probability: ProbabilityMap, truth: Mask) -> float:
     return float(roc_auc_score(truth.ravel(), probability.ravel()))
 
 
-def noise_metrics(adversarial: Image, original: Image) -> dict[str, float]:
+@dataclass(frozen=True)
+class Noise:
     """How far an image is from its original.
 
-    Returns:
-        ``psnr`` in dB (infinite for equal images), ``ssim`` (mean over channels, window 7, or less
-        on smaller images), ``linf`` in grey levels, ``l2`` over all values in [0, 1] units.
+    Attributes:
+        psnr: in dB; infinite for equal images.
+        ssim: mean over channels, window 7 (less on smaller images).
+        linf: in grey levels.
+        l2: over all values, in [0, 1] units.
     """
+
+    psnr: float
+    ssim: float
+    linf: float
+    l2: float
+
+
+def noise_metrics(adversarial: Image, original: Image) -> Noise:
+    """Measure the noise of a uint8 image against its original."""
     difference = adversarial.astype(np.int16) - original
     largest = int(np.abs(difference).max(initial=0))
     if largest == 0:
-        return {"psnr": math.inf, "ssim": 1.0, "linf": 0.0, "l2": 0.0}
+        return Noise(math.inf, 1.0, 0.0, 0.0)
     window = min(7, (min(original.shape[:2]) - 1) | 1)
-    return {
-        "psnr": float(peak_signal_noise_ratio(original, adversarial, data_range=255)),
-        "ssim": float(
-            structural_similarity(
-                original, adversarial, data_range=255, channel_axis=2, win_size=window
-            )
+    ssim = math.nan
+    if window >= 3:
+        ssim = structural_similarity(
+            original, adversarial, data_range=255, channel_axis=2, win_size=window
         )
-        if window >= 3
-        else math.nan,
-        "linf": float(largest),
-        "l2": float(np.linalg.norm(difference.astype(np.float64) / 255)),
-    }
+    return Noise(
+        psnr=float(peak_signal_noise_ratio(original, adversarial, data_range=255)),
+        ssim=float(ssim),
+        linf=float(largest),
+        l2=float(np.linalg.norm(difference.astype(np.float64) / 255)),
+    )

@@ -6,7 +6,6 @@ Records keep the four counts, so that any other rule of this family can be compu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -69,19 +68,6 @@ def iou(counts: Counts) -> float:
     """Intersection over union of the forged class; NaN where both are empty."""
     union = counts.tp + counts.fp + counts.fn
     return counts.tp / union if union else math.nan
-
-
-def floors(truths: Sequence[Mask], protocol: Protocol) -> dict[str, float]:
-    """Dataset F1 of the two predictions that know nothing: all pristine, and all forged."""
-    found = {}
-    for name, value in (("all_zeros", 0.0), ("all_ones", 1.0)):
-        scores = [
-            protocol.f1(protocol.counts(np.full(t.shape, value, np.float32), t, 0.5))
-            for t in truths
-        ]
-        defined = [score for score in scores if not math.isnan(score)]
-        found[name] = float(np.mean(defined)) if defined else math.nan
-    return found
 
 
 PROTOCOLS = {

@@ -61,6 +61,19 @@ def wide_table(long: pd.DataFrame) -> pd.DataFrame:
     return _sorted(wide.reset_index())
 
 
+def floors(records: pd.DataFrame) -> pd.DataFrame:
+    """Per dataset the F1 of the two predictions that know nothing, on the scored originals:
+    ``all_zeros`` (nothing forged) and ``all_ones`` (everything forged)."""
+    originals = records[(records.attack == "original") & (records.defense == "none")]
+    originals = originals.drop_duplicates(["dataset", "sample_id"])
+    forged = originals.tp + originals.fn
+    everything = forged + originals.fp + originals.tn
+    scored = originals.assign(
+        all_zeros=(0.0 * forged).where(forged > 0), all_ones=2 * forged / (forged + everything)
+    )
+    return scored.groupby("dataset")[["all_zeros", "all_ones"]].mean().reset_index()
+
+
 def write_tables(records: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Write ``long.csv`` and ``<dataset>.csv`` for each dataset; returns the long table."""
     long = long_table(records)

@@ -44,5 +44,5 @@ class NoiseGuidance(nn.Module):
 
     def loss(self, images: Tensor) -> Tensor:
         """Mean squared error of the prediction for the images that the victim saw last."""
-        target = F.adaptive_avg_pool2d(noise_energy(images), self._features.shape[2:])
+        target = F.adaptive_avg_pool2d(noise_energy(images), (*self._features.shape[2:],))
         return F.mse_loss(self.head(self._features), target)

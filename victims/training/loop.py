@@ -73,7 +73,8 @@ def train(
     random.seed(recipe.seed)
     np.random.seed(recipe.seed)
     torch.manual_seed(recipe.seed)
-    network = victim_class.build_network(size).to(device, memory_format=torch.channels_last)
+    network = victim_class.build_network(size).to(device)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(victim_class, size, network, recipe, folder, _run_key(dataset, recipe))
     run.resume()
     crops = Crops(dataset, training, recipe)
@@ -115,7 +116,9 @@ class _Run:
         self.folder, self.key = folder, key
         self.network = network
         self.average = AveragedModel(
-            network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True
+            network,
+            multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),  # type: ignore[no-untyped-call]
+            use_buffers=True,
         )
         # After the copy above, so that the average carries no hook.
         self.guidance = NoiseGuidance(self._victim(network), recipe.crop)
@@ -142,7 +145,7 @@ class _Run:
             logits = victim.logits(images)
             loss = localization_loss(logits, masks.to(device), self.recipe.dice)
             self.optimizer.zero_grad(set_to_none=True)
-            (loss + self.recipe.guidance * self.guidance.loss(images)).backward()
+            (loss + self.recipe.guidance * self.guidance.loss(images)).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
             self.optimizer.step()
             self.average.update_parameters(self.network)

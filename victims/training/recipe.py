@@ -22,7 +22,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = 0
-    epochs: Annotated[int, Field(ge=1)] = 100
+    epochs: Annotated[int, Field(ge=1)] = 75
     crop: Annotated[int, Field(ge=32)] = 128
     forged_share: Annotated[float, Field(ge=0, le=1)] = 0.7
     crops_per_image: Annotated[int, Field(ge=1)] = 1

@@ -9,10 +9,10 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
+from advbench.codec import encode_jpeg
 from advbench.datasets.builtin.forgeries import KINDS, Forgery, make_forgery
 from advbench.datasets.builtin.photographs import photographs_of
 from advbench.datasets.decoding import MASK_RULE
@@ -87,10 +87,7 @@ def make_image(split: Split, name: str, kind: Kind) -> tuple[Forgery, str, bytes
     if rng.integers(0, 2):
         quality = (95, 98)[rng.integers(0, 2)]
         forgery.notes.append(f"saved q{quality}")
-        _, data = cv2.imencode(
-            ".jpg", forgery.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality]
-        )
-        encoded = data.tobytes()
+        encoded = encode_jpeg(forgery.image, quality)
         with PillowImage.open(io.BytesIO(encoded)) as decoded:
             return forgery, ".jpg", encoded, np.asarray(decoded.convert("RGB"))
     return forgery, ".png", _png(forgery.image), forgery.image
@@ -107,7 +104,7 @@ def _write_image(folder: Path, split: Split, name: str, kind: Kind) -> Row:
     return Row(
         sample_id=f"{DATASET_ID}/{name}",
         split=split,
-        label=int(kind != "none"),  # type: ignore[arg-type]
+        label=int(kind != "none"),
         kind=kind,
         image=image_path,
         mask=mask_path,

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
+from advbench.codec import through_jpeg
 from advbench.pixels import Image
 
 QUALITIES = (0, 75, 85, 90, 95)  # 0: never compressed
@@ -35,7 +36,7 @@ class History:
         if self.quality:
             dy, dx = rng.integers(0, 8, 2)
             padded = cv2.copyMakeBorder(image, int(dy), 0, int(dx), 0, cv2.BORDER_REFLECT_101)
-            image = jpeg(padded, self.quality)[dy:, dx:]
+            image = through_jpeg(padded, self.quality)[dy:, dx:]
         return add_noise(image, self.sigma, rng)
 
 
@@ -61,12 +62,6 @@ def contrasting_history(host: History, rng: np.random.Generator) -> History:
         and (not quality or not host.quality or abs(quality - host.quality) >= 10)
     ]
     return History(qualities[rng.integers(0, len(qualities))], sigmas[rng.integers(0, len(sigmas))])
-
-
-def jpeg(image: Image, quality: int) -> Image:
-    """One pass through the real codec (OpenCV's libjpeg-turbo)."""
-    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 @cache

@@ -1,0 +1,21 @@
+"""Verbs that later versions bring: each says what to do instead."""
+
+from __future__ import annotations
+
+import click
+
+_ANY = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def _later(name: str, instead: str) -> click.Command:
+    @click.command(name, context_settings=_ANY, help=f"Not in this version: {instead}.")
+    def command() -> None:
+        raise click.UsageError(f"{name} is not in this version; {instead}")
+
+    return command
+
+
+plan = _later("plan", "try a small part first with advbench generate --limit 2")
+leaderboard = _later("leaderboard", "read the tables that advbench evaluate writes into tables/")
+report = _later("report", "read the tables of advbench evaluate, or the picture of quickstart")
+ansm = _later("ansm", "evaluate jpeg, resize, median or gaussian, or a --plugin of your own")

@@ -1,0 +1,94 @@
+"""The ``advbench`` command: finds the verb, and turns faults of the input into one line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+import advbench
+from advbench.errors import AdvbenchError, from_os_error
+
+# Verb → its module, and its line in the help, so that the help imports none of them.
+VERBS = {
+    "quickstart": ("quickstart", "The whole story on the built-in data, in minutes."),
+    "list": ("listing", "What is registered: attacks, victims, defenses, datasets."),
+    "generate": ("generate", "Build an anti-forensics dataset."),
+    "evaluate": ("evaluate", "Score defenses on it; write records and tables."),
+    "train": ("train", "Train a victim."),
+    "dataset": ("dataset", "Build, import and check datasets of forged images."),
+    "verify": ("verify", "Check every byte of what was generated."),
+    "doctor": ("doctor", "What this installation can do, and what is missing."),
+    "plan": ("later", "What a suite costs (not in this version)."),
+    "leaderboard": ("later", "Rank defenses (not in this version)."),
+    "report": ("later", "One page of figures (not in this version)."),
+}
+
+
+class Verbs(click.Group):
+    """Commands that are imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"advbench.cli.{VERBS[cmd_name][0]}")
+        return getattr(module, cmd_name.replace("-", "_") if cmd_name != "list" else "listing")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(advbench.__version__, prog_name="advbench")
+def cli() -> None:
+    """The adversarial benchmark of image forgery localization.
+
+    \b
+    advbench quickstart
+    advbench generate --victim ifosn --attack pgd --eps 3
+    advbench evaluate --defense jpeg
+
+    --debug, anywhere, shows the traceback of an error.
+    """
+
+
+def main() -> NoReturn:
+    """Entry point; exits with 0 (done), 1 (a check failed, or a fault of advbench), 2 (bad input)."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        code = cli.main(arguments, prog_name="advbench", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        sys.exit(0)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped; run the same command again, it resumes", 130, debug)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2, debug)
+    except AdvbenchError as error:
+        _fail(str(error), 2, debug)
+    except OSError as error:
+        known = from_os_error(error)
+        _fail(str(known) if known else _internal(error), 2 if known else 1, debug)
+    except Exception as error:
+        _fail(_internal(error), 1, debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _internal(error: Exception) -> str:
+    what = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {what} (a fault of advbench; --debug shows where)"
+
+
+def _fail(message: str, code: int, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"advbench: error: {' '.join(message.split())}", err=True)
+    sys.exit(code)

@@ -1,0 +1,131 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from advbench.errors import AdvbenchError
+from advbench.registry import Registry, add_plugin
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _split(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+    """Repeated or comma-separated; each once, in the order given."""
+    parts = [part.strip() for item in value for part in item.split(",")]
+    if any(not part for part in parts):
+        raise click.BadParameter("an empty value", ctx, param)
+    return tuple(dict.fromkeys(parts))
+
+
+def several(*names: str, **settings: Any) -> Callable[[F], F]:
+    """An option that takes several values, repeated or comma-separated."""
+    return click.option(*names, multiple=True, callback=_split, **settings)
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[float, ...]:
+    numbers = []
+    for part in _split(ctx, param, value):
+        try:
+            number = float(part)
+        except ValueError:
+            raise click.BadParameter(f"{part!r} is not a number", ctx, param) from None
+        numbers.append(int(number) if number.is_integer() else number)
+    return tuple(numbers)
+
+
+def several_numbers(*names: str, **settings: Any) -> Callable[[F], F]:
+    """As :func:`several`, numbers."""
+    return click.option(*names, multiple=True, callback=_numbers, **settings)
+
+
+def _plugins(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+    for target in value:
+        add_plugin(target)
+    return tuple(value)
+
+
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("advbench-data"),
+    show_default=True,
+    help="Folder of datasets, shards, records and tables.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto takes a GPU."
+)
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="The first N images only.")
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the per-image streams."
+)
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    callback=_plugins,
+    is_eager=True,
+    expose_value=False,
+    metavar="MODULE:CLASS",
+    help="Register an attack, victim or defense.",
+)
+weights_option = click.option(
+    "--weights",
+    default=None,
+    metavar="PATH",
+    help="A checkpoint of the victim, 'builtin', or 'random'.",
+)
+size_option = click.option(
+    "--size", type=click.Choice(["small", "full"]), help="Size of the victim's network."
+)
+
+
+def chosen(registry: Registry, names: Sequence[str]) -> list[str]:
+    """The names given, ``all`` expanded.
+
+    Raises:
+        AdvbenchError: an unknown name, told with the nearest ones.
+    """
+    if "all" in names:
+        return registry.names()
+    for name in names:
+        registry.get(name)
+    return list(names)
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` pairs; values are JSON where they can be, else text."""
+    settings = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise AdvbenchError(f"--set {pair!r} is not of the form key=value")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value
+    return settings
+
+
+def torch_device(name: str) -> str:
+    """The device to use.
+
+    Raises:
+        AdvbenchError: torch knows no such device, or it is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise AdvbenchError(f"--device {name}: {reason}; use cpu or auto") from error
+    return name
