@@ -43,3 +43,9 @@ def plain_message(fault: Mapping[str, Any]) -> str:
     message: str = fault["msg"]
     message = message.removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, its type's name where it has none."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

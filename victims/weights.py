@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, first_line
 
 # Prefixes that the authors' files put before their networks' own keys.
 _PREFIXES = ("module.det_net.", "module.", "det_net.")
@@ -78,8 +78,9 @@ def read_state(path: Path, data: bytes) -> dict[str, Tensor]:
             return load_safetensors(data)
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise AdvbenchError(f"{path}: not a weights file that can be read ({reason})") from error
+        raise AdvbenchError(
+            f"{path}: not a weights file that can be read ({first_line(error)})"
+        ) from error
     if isinstance(content, dict):
         for key in ("state_dict", "model"):
             if isinstance(content.get(key), dict):

@@ -33,8 +33,8 @@ def build(name: str, to: Path | None, out: Path) -> None:
     from advbench.datasets.dataset import open_folder
 
     folder = to or out / "datasets" / name
-    with Progress("images") as progress:
-        different = run(folder, progress=progress.counts("building"))
+    with Progress() as progress:
+        different = run(folder, progress=progress.counting("building", "images"))
     info = open_folder(folder).info
     click.echo(f"{folder}: {info.counts['forged']} forged, {info.counts['authentic']} authentic")
     click.echo(
@@ -85,9 +85,16 @@ def import_(
     from advbench.datasets.importers.folder import import_folder
 
     folder = out / "datasets" / name
-    with Progress("images") as progress:
+    with Progress() as progress:
         found = import_folder(
-            path, folder, name, images, masks, split, allow_exclude, progress.counts("importing")
+            path,
+            folder,
+            name,
+            images,
+            masks,
+            split,
+            allow_exclude,
+            progress.counting("importing", "images"),
         )
     if as_json:
         click.echo(json.dumps(found.info.counts | {"excluded_rows": found.excluded}, indent=2))
@@ -104,12 +111,14 @@ def check(name: str, out: Path) -> None:
     """Decode every image and mask of dataset NAME (or of a folder) against its manifest."""
     from advbench.pipelines.load import load_dataset
 
-    with Progress("images") as progress:
-        data = load_dataset(name, out, "train", progress.note, progress.counts("building"))
+    with Progress() as progress:
+        data = load_dataset(
+            name, out, "train", progress.note, progress.counting("building", "images")
+        )
         rows = data.select()
         for done, row in enumerate(rows):
             data.image(row)
             if row.mask:
                 data.mask(row)
-            progress.update("checking", done + 1, len(rows))
+            progress.update("checking", done + 1, len(rows), "images")
     click.echo(f"{name}: {len(rows)} images as their manifest describes them")

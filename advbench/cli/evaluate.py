@@ -93,8 +93,8 @@ def evaluate(
     def load(identity: dict[str, str]) -> Victim:
         return load_identified(identity, weights, where)
 
-    with Progress("images × defenses") as progress:
-        summary = run(request, load, progress.update)
+    with Progress() as progress:
+        summary = run(request, load, progress.measured_in("images × defenses"))
     found = write_tables(out)
     if as_json:
         click.echo(json.dumps(asdict(summary) | found.as_json(), indent=2))

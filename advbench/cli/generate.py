@@ -94,15 +94,17 @@ def generate(
 
     where = torch_device(device)
     found: list[dict[str, Any]] = []
-    with Progress("passes") as progress:
-        data = load_dataset(dataset, out, split, progress.note, progress.counts("building"))
+    with Progress() as progress:
+        data = load_dataset(
+            dataset, out, split, progress.note, progress.counting("building", "images")
+        )
         rows = data.select(split, label=1, limit=limit)
         if not rows:
             raise AdvbenchError(f"dataset {dataset}: no forged images in its {split} split")
         for name in victims:
             model = VICTIMS.get(name).load(size=size, weights=weights_source(weights), device=where)
             request = Request(data, rows, model, attacks, out, seed, shard_size, repair)
-            summary = run(request, progress.update)
+            summary = run(request, progress.measured_in("passes"))
             found.append({"victim": name, "dataset": data.id, **asdict(summary)})
             if not as_json:
                 progress.note(

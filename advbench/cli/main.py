@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 import advbench
-from advbench.errors import AdvbenchError, from_os_error
+from advbench.errors import AdvbenchError, first_line, from_os_error
 
 # Verb → its module, and its line in the help, so that the help imports none of them.
 VERBS = {
@@ -60,7 +60,7 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Entry point; exits with 0 (done), 1 (a check failed, or a fault of advbench), 2 (bad input)."""
+    """Entry point; exits with 0 (done), 1 (a check failed, or a fault of advbench), 2 (input)."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
@@ -83,8 +83,7 @@ def main() -> NoReturn:
 
 
 def _internal(error: Exception) -> str:
-    what = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {what} (a fault of advbench; --debug shows where)"
+    return f"{type(error).__name__}: {first_line(error)} (a fault of advbench; --debug shows where)"
 
 
 def _fail(message: str, code: int, debug: bool) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, first_line
 from advbench.registry import Registry, add_plugin
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +36,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -
         except ValueError:
             raise click.BadParameter(f"{part!r} is not a number", ctx, param) from None
         numbers.append(int(number) if number.is_integer() else number)
-    return tuple(numbers)
+    return tuple(dict.fromkeys(numbers))
 
 
 def several_numbers(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -126,6 +126,5 @@ def torch_device(name: str) -> str:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise AdvbenchError(f"--device {name}: {reason}; use cpu or auto") from error
+        raise AdvbenchError(f"--device {name}: {first_line(error)}; use cpu or auto") from error
     return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,8 +20,7 @@ _LINE_SECONDS = 10.0
 class Progress:
     """Shows what is being done, how much of it is done, and the time left."""
 
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
+    def __init__(self) -> None:
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._last = self._started = time.monotonic()
@@ -33,7 +33,7 @@ class Progress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn(unit),
+                TextColumn("{task.fields[unit]}"),
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
@@ -46,22 +46,27 @@ class Progress:
         else:
             click.echo(text, err=True)
 
-    def update(self, what: str, done: int, total: int) -> None:
+    def update(self, what: str, done: int, total: int, unit: str = "") -> None:
         """Called with counts; cheap enough to be called often."""
         if self._bar:
             if self._task is None:
-                self._task = self._bar.add_task(what, total=total)
-            self._bar.update(self._task, description=what, completed=done, total=total)
+                self._task = self._bar.add_task(what, total=total, unit=unit)
+            self._bar.update(self._task, description=what, completed=done, total=total, unit=unit)
             return
         now = time.monotonic()
         if now - self._last >= _LINE_SECONDS:
             self._last = now
             left = (now - self._started) * (total - done) / max(done, 1)
-            click.echo(f"{what}: {done}/{total} {self._unit}, {left:.0f} s left", err=True)
+            amount = f"{done}/{total} {unit}".rstrip()
+            click.echo(f"{what}: {amount}, {left:.0f} s left", err=True)
 
-    def counts(self, what: str) -> _Counts:
-        """For callers that give done and total alone."""
-        return _Counts(self, what)
+    def counting(self, what: str, unit: str) -> Callable[[int, int], None]:
+        """:meth:`update` for callers that give done and total alone."""
+        return lambda done, total: self.update(what, done, total, unit)
+
+    def measured_in(self, unit: str) -> Callable[[str, int, int], None]:
+        """:meth:`update` for callers that do not name a unit."""
+        return lambda what, done, total: self.update(what, done, total, unit)
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -76,11 +81,3 @@ class Progress:
     ) -> None:
         if self._bar:
             self._bar.stop()
-
-
-class _Counts:
-    def __init__(self, progress: Progress, what: str) -> None:
-        self._progress, self._what = progress, what
-
-    def __call__(self, done: int, total: int) -> None:
-        self._progress.update(self._what, done, total)

@@ -50,17 +50,21 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
         for name, strength in STRENGTHS.items()
     ]
     victim: Victim = VICTIMS.get("ifosn").load(device=where)
-    with Progress("passes") as progress:
-        data = load_dataset("builtin", out, "test", progress.note, progress.counts("building"))
+    with Progress() as progress:
+        data = load_dataset(
+            "builtin", out, "test", progress.note, progress.counting("building", "images")
+        )
         rows = data.select("test", label=1, limit=images)
         count = sum(len(attack.intensities) for attack in attacks)
         progress.note(f"attacking {len(rows)} images in {count} ways")
         made = generate.generate(
-            generate.Request(data, rows, victim, attacks, out), progress.update
+            generate.Request(data, rows, victim, attacks, out), progress.measured_in("passes")
         )
-    with Progress("images × defenses") as progress:
+    with Progress() as progress:
         request = evaluate.Request(out, defenses, protocol("f1/v1"))
-        evaluate.evaluate(request, lambda identity: victim, progress.update)
+        evaluate.evaluate(
+            request, lambda identity: victim, progress.measured_in("images × defenses")
+        )
     tables = write_tables(out)
     picture = out / "quickstart.png"
     shown = [DEFENSES.get("none").create(), *defenses]

@@ -57,7 +57,7 @@ def victim(
     from pydantic import ValidationError
 
     from advbench.pipelines.load import load_dataset
-    from advbench.victims.training.loop import train as run
+    from advbench.pipelines.train import train_victim
     from advbench.victims.training.recipe import Recipe
 
     cls = VICTIMS.get(name)
@@ -70,8 +70,10 @@ def victim(
             f"{', '.join(Recipe.model_fields)}"
         ) from error
     where = torch_device(device)
-    with Progress("epochs") as progress:
-        data = load_dataset(dataset, out, "train", progress.note, progress.counts("building"))
+    with Progress() as progress:
+        data = load_dataset(
+            dataset, out, "train", progress.note, progress.counting("building", "images")
+        )
         folder = to or Path("runs") / f"{name}-{size}-{data.id}"
 
         def report(epoch: Epoch) -> None:
@@ -79,7 +81,7 @@ def victim(
                 f"epoch {epoch.epoch + 1}/{recipe.epochs}: loss {epoch.loss:.4f}, "
                 f"validation F1 {epoch.val_f1:.4f}, {epoch.seconds:.0f} s"
             )
-            progress.update("training", epoch.epoch + 1, recipe.epochs)
+            progress.update("training", epoch.epoch + 1, recipe.epochs, "epochs")
 
-        path = run(cls, size, data, recipe, folder, where, report)
+        path = train_victim(cls, size, data, recipe, folder, where, report)
     click.echo(f"weights: {path}; use them with --weights {path}")

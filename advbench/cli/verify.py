@@ -28,8 +28,8 @@ def verify(out: Path, as_json: bool) -> int:
     root = out / "shards"
     if not root.is_dir():
         raise AdvbenchError(f"{root}: no shards there; make some with advbench generate")
-    with Progress("shards") as progress:
-        report = run(root, progress.counts("verifying"))
+    with Progress() as progress:
+        report = run(root, progress.counting("verifying", "shards"))
     if as_json:
         click.echo(json.dumps({**asdict(report), "damaged": report.damaged}, indent=2))
         return int(bool(report.problems))

@@ -268,6 +268,8 @@ def _present(
         except DamagedShardError:
             if not request.repair:
                 raise
+            # The index keeps rows of files that look unchanged; a repaired one may look so.
+            (root / "index.csv").unlink(missing_ok=True)
             path.unlink()
             summary.repaired.append(path.relative_to(root).as_posix())
             continue

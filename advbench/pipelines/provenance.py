@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
             found[package] = "?"
     if torch.version.cuda and torch.cuda.is_available():
         found["cuda"] = torch.version.cuda
-        found["cudnn"] = str(torch.backends.cudnn.version())
+        found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     return found
 
 

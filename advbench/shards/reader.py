@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 
 import h5py
 
-from advbench.errors import AdvbenchError, DamagedShardError
+from advbench.errors import AdvbenchError, DamagedShardError, first_line
 from advbench.pixels import Image, Mask, mask_sha256, pixels_sha256, restore
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, SCHEMA, Settings, content_sha256
 
@@ -40,7 +40,7 @@ class Shard:
         self.provenance: dict[str, Any] = self._guarded(
             lambda: json.loads(attributes["provenance"])
         )
-        self.sample_ids = [name.decode() for name in self.column("sample_id")]
+        self.sample_ids = self.texts("sample_id")
         if len(self.sample_ids) != attributes.get("n_records"):
             raise self._damaged("the number of records is not the one noted")
 
@@ -48,9 +48,13 @@ class Shard:
         """A column of the index, one value a record."""
         return self._guarded(lambda: self._file[f"index/{name}"][:])
 
+    def texts(self, name: str) -> list[str]:
+        """A column of text."""
+        return self._guarded(lambda: [bytes(v).decode() for v in self._file[f"index/{name}"][:]])
+
     def sha256_of(self, number: int, column: str = "image_sha256") -> str:
         """A hash of the index as hexadecimal digits."""
-        return bytes(self._columns(column)[number]).hex()
+        return self._guarded(lambda: bytes(self._columns(column)[number]).hex())
 
     def original(self, number: int) -> tuple[Image, Mask]:
         """Image and mask of a shard of originals, checked against their hashes."""
@@ -117,7 +121,7 @@ class Shard:
         except FileNotFoundError as error:
             raise AdvbenchError(f"{self.path}: no such shard") from error
         except _READ_ERRORS as error:
-            raise self._damaged(str(error).splitlines()[0]) from error
+            raise self._damaged(first_line(error)) from error
 
     def _damaged(self, reason: str) -> DamagedShardError:
         return DamagedShardError(
@@ -193,7 +197,7 @@ class Originals:
         """Kind of forgery and source group."""
         path, number = self._where[sample_id]
         shard = self._open(path)
-        return shard.column("kind")[number].decode(), shard.column("source_group")[number].decode()
+        return shard.texts("kind")[number], shard.texts("source_group")[number]
 
 
 class ShardDataset:

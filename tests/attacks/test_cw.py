@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +15,10 @@ from .toys import LINEAR_WEIGHTS, Pictures, Toy, floats, linear, pictures, wavy_
 
 W = torch.tensor(LINEAR_WEIGHTS).view(1, 3, 1, 1)
 FORMS = [
-    {"variant": "paper", "optimizer": "adam"},
-    {"variant": "paper", "optimizer": "gd", "project": "final"},
-    {"variant": "hinge", "optimizer": "adam"},
-    {"variant": "hinge", "optimizer": "gd", "project": "final"},
+    {"variant": "paper", "lr": 2e-3},
+    {"variant": "paper", "lr": 5e-5, "optimizer": "gd", "project": "final"},
+    {"variant": "hinge", "lr": 2e-3},
+    {"variant": "hinge", "lr": 2e-5, "optimizer": "gd", "project": "final"},
 ]
 
 
@@ -49,6 +51,24 @@ def test_first_gradient_step(project: str, c: float) -> None:
     expected = (batch.x - lr * c * 2 * slope(logits(batch.x)) * W).clamp(0, 1)
     assert (found - expected).abs().max() <= 6e-8
     assert (expected - batch.x).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("project", ["each", "final"])
+def test_projection_at_each_step_or_at_the_end(project: str) -> None:
+    """Four steps written out: ξ is clipped to what an image admits each time, or never."""
+    batch, lr = pictures(), 0.2
+    noise = torch.zeros_like(batch.x)
+    for _ in range(4):
+        noise = noise - lr * (2 * noise + 2 * slope(logits(batch.x + noise)) * W)
+        if project == "each":
+            noise = (batch.x + noise).clamp(0, 1) - batch.x
+    attack = CW(steps=4, optimizer="gd", lr=lr, project=project)
+    seen: list[Tensor] = []
+    victim = Toy(linear(), lambda images: seen.append(images.detach().clone()))
+    (result,) = batch.attacked(attack, victim).values()
+    assert (floats(result) - (batch.x + noise).clamp(0, 1)).abs().max() <= 1e-6
+    left = any(images.min() < -0.01 or images.max() > 1.01 for images in seen)
+    assert left == (project == "final")
 
 
 def test_first_adam_step() -> None:
@@ -92,36 +112,46 @@ def test_gradient_descent_comes_to_rest_where_the_objective_does(c: float) -> No
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_a_snapshot_is_a_shorter_run(form: dict[str, str]) -> None:
+def test_a_snapshot_is_a_shorter_run(form: dict[str, Any]) -> None:
     """What is taken at m equals a run of m steps, in any order and company of snapshots."""
     batch, victim = pictures(2), Toy(wavy_net())
-    together = batch.attacked(CW(steps=(9, 2, 5), lr=5e-3, **form), victim)
+    together = batch.attacked(CW(steps=(9, 2, 5), **form), victim)
     assert list(together) == ["cw-9", "cw-2", "cw-5"]
     for steps in (2, 5, 9):
-        alone = batch.attacked(CW(steps=steps, lr=5e-3, **form), victim)[f"cw-{steps}"]
+        alone = batch.attacked(CW(steps=steps, **form), victim)[f"cw-{steps}"]
         assert torch.equal(floats(together[f"cw-{steps}"]), floats(alone))
         assert torch.equal(together[f"cw-{steps}"].images, alone.images)
     assert not torch.equal(floats(together["cw-2"]), floats(together["cw-9"]))
 
 
+@pytest.mark.parametrize("project", ["each", "final"])
+def test_a_snapshot_alters_nothing_after_it(project: str) -> None:
+    """The best so far at the end is the same with a snapshot at every step before."""
+    batch, victim = pictures(), Toy(linear(bias=-0.7))
+    settings = {"variant": "hinge", "lr": 0.02, "project": project}
+    often = batch.attacked(CW(steps=tuple(range(1, 31)), **settings), victim)
+    once = batch.attacked(CW(steps=30, **settings), victim)
+    assert torch.equal(floats(often["cw-30"]), floats(once["cw-30"]))
+
+
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_the_ground_truth_is_never_read(form: dict[str, str]) -> None:
+def test_the_ground_truth_is_never_read(form: dict[str, Any]) -> None:
     """Any mask gives the same images, ids and seeds likewise."""
-    batch, victim, attack = pictures(2), Toy(wavy_net()), CW(steps=(2, 5), lr=5e-3, **form)
+    batch, victim, attack = pictures(2), Toy(wavy_net()), CW(steps=(2, 5), **form)
     other = Pictures(batch.images, torch.zeros_like(batch.masks), ["a", "b"])
     one, two = batch.attacked(attack, victim), other.attacked(attack, victim, seed=7)
     assert all(torch.equal(floats(one[variant]), floats(two[variant])) for variant in one)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_it_goes_towards_the_empty_mask(form: dict[str, str]) -> None:
+def test_it_goes_towards_the_empty_mask(form: dict[str, Any]) -> None:
     """The mean probability falls from snapshot to snapshot, and so does the objective."""
     batch, victim = pictures(2), Toy(wavy_net())
-    results = batch.attacked(CW(steps=(5, 10, 20), lr=2e-3, **form), victim)
+    results = batch.attacked(CW(steps=(5, 10, 20), **form), victim)
     with torch.no_grad():
         images = [batch.x, *(floats(result) for result in results.values())]
         means = [float(victim.probabilities(x).mean()) for x in images]
-    assert all(later < earlier - 1e-3 for earlier, later in zip(means, means[1:], strict=False))
+    assert all(later < earlier - 1e-3 for earlier, later in pairwise(means))
     assert all(item.loss_last < item.loss_first for item in results["cw-20"].details)
 
 
@@ -176,6 +206,6 @@ def test_the_hinge_keeps_the_best_so_far() -> None:
 def test_images_are_images(variant: str, project: str) -> None:
     """Before the grid, too, every value lies in [0, 1]."""
     batch = pictures()
-    attack = CW(steps=(1, 4), lr=0.02, variant=variant, project=project)
+    attack = CW(steps=(1, 30), lr=0.02, variant=variant, project=project)
     for result in batch.attacked(attack, Toy(linear(bias=-0.7))).values():
         assert 0 <= floats(result).min() <= floats(result).max() <= 1

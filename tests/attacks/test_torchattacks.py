@@ -37,9 +37,12 @@ def peer(name: str, network: nn.Module, batch: Pictures, **settings: Any) -> Ten
 
 def difference(attack: Attack, expected: Tensor, network: nn.Module, batch: Pictures) -> float:
     (result,) = batch.attacked(attack, Toy(network), batch=len(batch.ids)).values()
+    assert not torch.equal(result.images, batch.images)
     return float((floats(result) - expected).abs().max())
 
 
+# Their BIM projects onto its bounds, their PGD adds a clamped noise: roundings apart.
+TOLERANCE = {"FGSM": 0.0, "BIM": 1e-8, "PGD": 0.0, "MIFGSM": 0.0}
 NETWORKS = {"linear": linear, "wavy": wavy_net}
 
 
@@ -47,7 +50,7 @@ NETWORKS = {"linear": linear, "wavy": wavy_net}
 @pytest.mark.parametrize("count", [1, 3, 8])
 @pytest.mark.parametrize("eps", [1, 2, 3, 8])
 def test_same_images(network: str, count: int, eps: int) -> None:
-    """FGSM, BIM, PGD and MI-FGSM with α of one grey level agree bit for bit."""
+    """FGSM, PGD and MI-FGSM agree bit for bit, BIM up to the rounding of its projection."""
     net, batch = NETWORKS[network](), pictures(count)
     steps = {"alpha": 1 / 255, "steps": 10}
     pairs = {
@@ -56,11 +59,9 @@ def test_same_images(network: str, count: int, eps: int) -> None:
         "PGD": (PGD(eps=eps, random_start="none"), steps | {"random_start": False}),
         "MIFGSM": (MIFGSM(eps=eps), steps | {"decay": 1.0}),
     }
-    differences = {
-        name: difference(ours, peer(name, net, batch, eps=eps / 255, **theirs), net, batch)
-        for name, (ours, theirs) in pairs.items()
-    }
-    assert differences == dict.fromkeys(pairs, 0.0)
+    for name, (ours, settings) in pairs.items():
+        theirs = peer(name, net, batch, eps=eps / 255, **settings)
+        assert difference(ours, theirs, net, batch) <= TOLERANCE[name], name
 
 
 @pytest.mark.parametrize("eps", [1, 2, 3])

@@ -15,9 +15,13 @@ from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
 from advbench.victims.base import Depth, Size, Victim
 from advbench.victims.weights import Weights
+from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
 LINEAR_WEIGHTS = (0.9, -0.7, 0.4)
+
+# For hypothesis on a busy machine.
+patient = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Toy(Victim):
@@ -133,7 +137,7 @@ BOUNDED: dict[str, Attack] = {
 }
 OPTIMISED: dict[str, Attack] = {
     "cw": CW(steps=(4, 12), lr=2e-3),
-    "cw-gd": CW(steps=(4, 12), lr=2e-3, optimizer="gd", project="final"),
+    "cw-gd": CW(steps=(4, 12), lr=5e-5, optimizer="gd", project="final"),
     "cw-hinge": CW(steps=(4, 12), lr=2e-3, variant="hinge"),
 }
 ALL = BOUNDED | OPTIMISED

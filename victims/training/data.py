@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from advbench.victims.training.recipe import Recipe
 from torch import Tensor
 
-from advbench.datasets.dataset import Dataset
-from advbench.datasets.manifest import Row
 from advbench.pixels import Image, Mask, to_unit
 from advbench.streams import numpy_stream
 
 _CACHE_BYTES = 2 << 30
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Pictures to learn from.
+
+    Attributes:
+        names: unique keys of their random streams.
+        load: from a place in ``names`` to image and mask, all False for an authentic image.
+    """
+
+    names: Sequence[str]
+    load: Callable[[int], tuple[Image, Mask]]
+
+
 class Crops:
     """Batches of randomly placed, flipped and turned crops: nothing that alters pixel values,
     since the traces of a forgery are in the values."""
 
-    def __init__(self, dataset: Dataset, rows: list[Row], recipe: Recipe) -> None:
-        self._dataset, self._rows, self._recipe = dataset, rows, recipe
-        self._cache: dict[str, tuple[Image, Mask]] = {}
+    def __init__(self, examples: Examples, recipe: Recipe) -> None:
+        self._examples, self._recipe = examples, recipe
+        self._cache: dict[int, tuple[Image, Mask]] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._rows) * self._recipe.crops_per_image // self._recipe.batch
+        return len(self._examples.names) * self._recipe.crops_per_image // self._recipe.batch
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of one epoch: float images N×3×c×c in [0, 1], float masks N×1×c×c."""
         recipe = self._recipe
         order = numpy_stream(recipe.seed, "order", number).permutation(
-            len(self._rows) * recipe.crops_per_image
+            len(self._examples.names) * recipe.crops_per_image
         )
         for start in range(0, len(self) * recipe.batch, recipe.batch):
             crops = [self._crop(int(i), number) for i in order[start : start + recipe.batch]]
@@ -42,9 +54,10 @@ class Crops:
             yield to_unit(images.permute(0, 3, 1, 2)).contiguous(), masks[:, None].float()
 
     def _crop(self, index: int, epoch: int) -> tuple[Image, Mask]:
-        row = self._rows[index % len(self._rows)]
-        rng = numpy_stream(self._recipe.seed, "crop", epoch, index, row.sample_id)
-        image, mask = self._load(row)
+        number = index % len(self._examples.names)
+        name = self._examples.names[number]
+        rng = numpy_stream(self._recipe.seed, "crop", epoch, index, name)
+        image, mask = self._load(number)
         side = self._recipe.crop
         if min(mask.shape) < side:
             pad = [(0, max(0, side - length)) for length in mask.shape]
@@ -68,12 +81,11 @@ class Crops:
                 corner[axis] = int(rng.integers(low, high + 1))
         return corner[0], corner[1]
 
-    def _load(self, row: Row) -> tuple[Image, Mask]:
-        if row.sample_id in self._cache:
-            return self._cache[row.sample_id]
-        image = self._dataset.image(row)
-        mask = self._dataset.mask(row) if row.mask else np.zeros(image.shape[:2], dtype=np.bool_)
+    def _load(self, number: int) -> tuple[Image, Mask]:
+        if number in self._cache:
+            return self._cache[number]
+        image, mask = self._examples.load(number)
         if self._cached_bytes < _CACHE_BYTES:
-            self._cache[row.sample_id] = image, mask
+            self._cache[number] = image, mask
             self._cached_bytes += image.nbytes + mask.nbytes
         return image, mask

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from advbench.victims.base import Size, Victim
-from advbench.victims.training.data import Crops
+from advbench.victims.training.data import Crops, Examples
 from advbench.victims.training.guidance import NoiseGuidance
 from advbench.victims.training.recipe import Recipe
 from advbench.victims.weights import Weights
@@ -27,7 +27,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from advbench.datasets.dataset import Dataset
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
 from advbench.pixels import to_unit
@@ -47,15 +46,18 @@ class Epoch:
 def train(
     victim_class: type[Victim],
     size: Size,
-    dataset: Dataset,
+    training: Examples,
+    validation: Examples,
+    source: dict[str, Any],
     recipe: Recipe,
     folder: Path,
     device: str = "cpu",
     report: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Path:
-    """Train a victim on a dataset's training split; run again to resume.
+    """Train a victim; run again to resume.
 
     Args:
+        source: what the examples are, for the card; its ``id`` becomes the weights' label.
         folder: receives ``checkpoint.pt`` (after every epoch), ``curve.csv``, and at the end
             ``<victim>-<size>.safetensors`` with its card beside it.
         report: called after every epoch.
@@ -64,28 +66,24 @@ def train(
         the path of the weights.
 
     Raises:
-        AdvbenchError: no training or validation images; ``folder`` holds another recipe's run.
+        AdvbenchError: ``folder`` holds a run of another recipe or of other examples.
     """
-    training, validation = dataset.select("train"), dataset.select("val", label=1)
-    for split, rows in (("train", training), ("val", validation)):
-        if not rows:
-            raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
     random.seed(recipe.seed)
     np.random.seed(recipe.seed)
     torch.manual_seed(recipe.seed)
     network = victim_class.build_network(size).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = _Run(victim_class, size, network, recipe, folder, _run_key(dataset, recipe))
+    run = _Run(victim_class, size, network, recipe, folder, _run_key(source, recipe))
     run.resume()
-    crops = Crops(dataset, training, recipe)
+    crops = Crops(training, recipe)
     for number in range(len(run.curve), recipe.epochs):
         started = time.perf_counter()
         loss = run.train_epoch(crops, number, device)
-        f1 = run.validate(dataset, device)
+        f1 = run.validate(validation, device)
         line = Epoch(number, loss, f1, run.learning_rate, time.perf_counter() - started)
         run.finish_epoch(line)
         report(line)
-    return run.save_weights(dataset)
+    return run.save_weights(source)
 
 
 def localization_loss(logits: Tensor, masks: Tensor, dice_weight: float) -> Tensor:
@@ -96,9 +94,9 @@ def localization_loss(logits: Tensor, masks: Tensor, dice_weight: float) -> Tens
     return F.binary_cross_entropy_with_logits(logits, masks) + dice_weight * dice
 
 
-def _run_key(dataset: Dataset, recipe: Recipe) -> str:
+def _run_key(source: dict[str, Any], recipe: Recipe) -> str:
     return hashlib.sha256(
-        f"{recipe.model_dump_json()}|{dataset.info.content_sha256}".encode()
+        f"{recipe.model_dump_json()}|{source['content_sha256']}".encode()
     ).hexdigest()
 
 
@@ -153,14 +151,14 @@ class _Run:
         return float(total) / max(len(crops), 1)
 
     @torch.no_grad()
-    def validate(self, dataset: Dataset, device: str) -> float:
+    def validate(self, examples: Examples, device: str) -> float:
         """Mean pixel F1 of the averaged weights at the victim's threshold, native size."""
         victim = self._victim(self.average.module.eval())
         scores = []
-        for row in dataset.select("val", label=1):
-            image = torch.from_numpy(dataset.image(row).copy()).permute(2, 0, 1)[None].to(device)
-            map_ = victim.probabilities(to_unit(image))[0, 0].cpu().numpy()
-            forged, truth = map_ > victim.threshold, dataset.mask(row)
+        for number in range(len(examples.names)):
+            pixels, truth = examples.load(number)
+            image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(device)
+            forged = victim.probabilities(to_unit(image))[0, 0].cpu().numpy() > victim.threshold
             scores.append(2 * (forged & truth).sum() / max(forged.sum() + truth.sum(), 1))
         return float(np.mean(scores))
 
@@ -205,22 +203,17 @@ class _Run:
         self.best = state["best"]
         self.curve = [Epoch(**epoch) for epoch in state["curve"]]
 
-    def save_weights(self, dataset: Dataset) -> Path:
+    def save_weights(self, source: dict[str, Any]) -> Path:
         path = self.folder / f"{self.victim_class.name}-{self.size}.safetensors"
         data = save({key: value.contiguous() for key, value in self.best.items()})
         best = max(self.curve, key=lambda epoch: (epoch.val_f1, epoch.epoch))
         card = {
             "victim": self.victim_class.name,
             "size": self.size,
-            "label": dataset.id,
+            "label": source["id"],
             "sha256": hashlib.sha256(data).hexdigest(),
             "parameters": sum(p.numel() for p in self.network.parameters()),
-            "dataset": {
-                "id": dataset.id,
-                "version": dataset.info.version,
-                "content_sha256": dataset.info.content_sha256,
-                "training_images": len(dataset.select("train")),
-            },
+            "dataset": source,
             "recipe": self.recipe.model_dump(),
             "best_epoch": best.epoch,
             "val_f1": round(best.val_f1, 4),

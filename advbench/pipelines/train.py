@@ -1,0 +1,67 @@
+"""Train a victim on a dataset: the training split teaches, the validation split chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from advbench.datasets.dataset import Dataset
+from advbench.datasets.manifest import Row
+from advbench.errors import AdvbenchError
+from advbench.pixels import Image, Mask
+from advbench.victims.base import Size, Victim
+from advbench.victims.training import loop
+from advbench.victims.training.data import Examples
+from advbench.victims.training.recipe import Recipe
+
+
+def train_victim(
+    victim_class: type[Victim],
+    size: Size,
+    dataset: Dataset,
+    recipe: Recipe,
+    folder: Path,
+    device: str = "cpu",
+    report: Callable[[loop.Epoch], None] = lambda epoch: None,
+) -> Path:
+    """:func:`advbench.victims.training.loop.train` on a dataset; authentic images take part in
+    training with empty masks, validation is on forged ones.
+
+    Raises:
+        AdvbenchError: the dataset has no training or no validation split.
+    """
+    training, validation = dataset.select("train"), dataset.select("val", label=1)
+    for split, rows in (("train", training), ("val", validation)):
+        if not rows:
+            raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
+    source = {
+        "id": dataset.id,
+        "version": dataset.info.version,
+        "content_sha256": dataset.info.content_sha256,
+        "training_images": len(training),
+    }
+    return loop.train(
+        victim_class,
+        size,
+        examples(dataset, training),
+        examples(dataset, validation),
+        source,
+        recipe,
+        folder,
+        device,
+        report,
+    )
+
+
+def examples(dataset: Dataset, rows: list[Row]) -> Examples:
+    """Rows of a dataset as a training room takes them."""
+
+    def load(number: int) -> tuple[Image, Mask]:
+        row = rows[number]
+        image = dataset.image(row)
+        mask = dataset.mask(row) if row.mask else np.zeros(image.shape[:2], dtype=np.bool_)
+        return image, mask
+
+    return Examples([row.sample_id for row in rows], load)

@@ -1,0 +1,73 @@
+"""Out of memory: smaller batches, the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from advbench.attacks.batching import in_batches
+from torch import Tensor
+
+from .toys import ALL, Toy, floats, pictures, wavy_net
+
+
+def scarce(limit: int, from_call: int = 1) -> tuple[Callable[[Tensor], None], list[int]]:
+    """A watch that runs out of memory above ``limit`` rows, and the stacks that it let pass."""
+    passed: list[int] = []
+
+    def watch(images: Tensor) -> None:
+        if len(images) > limit and len(passed) + 1 >= from_call:
+            raise torch.OutOfMemoryError("injected")
+        passed.append(len(images))
+
+    return watch, passed
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "from_call"), [(8, 2, 1), (3, 1, 2)], ids=["at once", "in the middle"]
+)
+@pytest.mark.parametrize("name", ALL)
+def test_out_of_memory_halves_the_batch(name: str, asked: int, limit: int, from_call: int) -> None:
+    """The images are those of the batch that fits; what was half done is done again whole."""
+    batch, attack = pictures(5), ALL[name]
+    watch, passed = scarce(limit, from_call)
+    rescued = batch.attacked(attack, Toy(wavy_net(), watch), batch=asked)
+    expected = batch.attacked(attack, Toy(wavy_net()), batch=limit)
+    assert max(passed[from_call - 1 :]) == limit
+    for variant, result in expected.items():
+        assert torch.equal(rescued[variant].images, result.images)
+        assert torch.equal(floats(rescued[variant]), floats(result))
+        for found, other in zip(rescued[variant].details, result.details, strict=True):
+            assert found.loss_last == pytest.approx(other.loss_last, rel=1e-5)
+            assert found.zero_gradients == other.zero_gradients
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_row_that_does_not_fit_raises(name: str) -> None:
+    """Below one row there is nothing to halve."""
+    watch, passed = scarce(0)
+    with pytest.raises(torch.OutOfMemoryError):
+        pictures(3).attacked(ALL[name], Toy(wavy_net(), watch), batch=4)
+    assert not passed
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("batch", [1, 2, 7, 10, 64])
+def test_rows_in_order_each_once(limit: int, batch: int) -> None:
+    """Every row is done once and in order; a found batch is kept, never tried larger again."""
+    done: list[list[int]] = []
+    refused: list[int] = []
+
+    def work(chunk: Sequence[int]) -> list[str]:
+        if len(chunk) > limit:
+            refused.append(len(chunk))
+            raise torch.OutOfMemoryError("injected")
+        done.append(list(chunk))
+        return [f"row {row}" for row in chunk]
+
+    assert in_batches(range(10), batch, work) == [f"row {row}" for row in range(10)]
+    assert [row for chunk in done for row in chunk] == list(range(10))
+    assert all(len(chunk) <= min(limit, batch) for chunk in done)
+    assert refused == sorted(set(refused), reverse=True)
+    assert len({len(chunk) for chunk in done[:-1]}) <= 1

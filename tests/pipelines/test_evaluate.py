@@ -1,0 +1,130 @@
+"""Evaluation: scores of the stored bytes, by an independent path, and each cell once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
+
+import advbench
+from advbench.cli.tables import write_tables
+from advbench.errors import AdvbenchError, DamagedShardError
+from advbench.pipelines import generate
+from advbench.pipelines.evaluate import Request, evaluate
+from advbench.scores.protocols import protocol
+from advbench.scores.records import read_records
+
+
+@pytest.fixture
+def out(small_dataset, toy, tmp_path):
+    """Shards of two attacks."""
+    attacks = [advbench.load_attack("bim", eps=[1, 4]), advbench.load_attack("cw", steps=[3])]
+    rows = small_dataset.select("test", label=1)
+    generate.generate(generate.Request(small_dataset, rows, toy, attacks, tmp_path / "out"))
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def request_(out) -> Request:
+    defenses = [advbench.load_defense("median", kernel=3), advbench.load_defense("gaussian")]
+    return Request(out, defenses, protocol("f1/v1"))
+
+
+def test_records_equal_an_independent_computation(request_, toy, out):
+    evaluate(request_, lambda identity: toy)
+    records = read_records(out / "records")
+    assert len(records) == 5 * (1 + 3) * (1 + 1 + 3)
+    found = records.set_index(["sample_id", "variant", "defense", "strength"]).sort_index()
+    median = advbench.load_defense("median", kernel=3)
+    for item in advbench.open_dataset(out):
+        pixels = torch.from_numpy(item["image"]).permute(2, 0, 1)[None]
+        for name, strength, x in (
+            ("none", math.nan, pixels.float() / 255),
+            ("median", 3.0, median(pixels, [item["sample_id"]])["median-3"]),
+        ):
+            map_ = toy.probabilities(x)[0, 0].numpy()
+            truth, forged = item["mask"].ravel(), (map_ > 0.5).ravel()
+            rows = found.loc[(item["sample_id"], item["variant"], name)]
+            row = rows.iloc[0]
+            assert row.f1 == pytest.approx(f1_score(truth, forged, zero_division=0), abs=1e-9)
+            assert row.iou == pytest.approx(jaccard_score(truth, forged, zero_division=0), abs=1e-9)
+            assert row.auc == pytest.approx(roc_auc_score(truth, map_.ravel()), abs=1e-9)
+            assert row.tp + row.fp + row.fn + row.tn == truth.size
+            noise = item["image"].astype(float) - item["original"]
+            assert row.linf == np.abs(noise).max()
+            assert row.l2 == pytest.approx(np.sqrt(((noise / 255) ** 2).sum()))
+
+
+def test_undefended_scores_are_computed_once(request_, toy):
+    first = evaluate(replace(request_, defenses=[]), lambda identity: toy)
+    second = evaluate(request_, lambda identity: toy)
+    third = evaluate(request_, lambda identity: pytest.fail("nothing is left to do"))
+    assert (first.scored, first.reused) == (20, 0)
+    assert (second.scored, second.reused) == (80, 20)
+    assert (third.scored, third.reused) == (0, 100)
+
+
+def test_rp_is_relative_to_undefended_originals(request_, toy, out):
+    evaluate(request_, lambda identity: toy)
+    tables = write_tables(out)
+    long, records = tables.long, read_records(out / "records")
+    reference = records[(records.variant == "original") & (records.defense == "none")].f1.mean()
+    row = long[(long.attack == "bim") & (long.intensity == 4) & (long.defense == "median")].iloc[0]
+    chosen = records[(records.variant == "bim-4") & (records.defense == "median")]
+    assert row.f1 == pytest.approx(chosen.f1.mean())
+    assert row.rp == pytest.approx(100 * chosen.f1.mean() / reference)
+    wide = tables.wide["tiny"].set_index(["defense", "strength"])
+    both = long[(long.attack == "bim") & (long.defense == "median")]
+    assert wide.loc[("median", 3.0)].bim_f1.item() == pytest.approx(both.f1.mean())
+    assert (out / "tables" / "tiny.csv").is_file()
+
+
+def test_results_do_not_depend_on_what_else_is_asked(request_, toy, out, tmp_path):
+    """A defense alone, after others, or with other strengths: the same scores."""
+    evaluate(request_, lambda identity: toy)
+    together = read_records(out / "records").sort_values(["sample_id", "variant"])
+    for path in (out / "records").rglob("gaussian*.parquet"):
+        path.unlink()
+    single = [advbench.load_defense("gaussian", sigma=[5, 2])]
+    evaluate(replace(request_, defenses=single), lambda identity: toy)
+    alone = read_records(out / "records").sort_values(["sample_id", "variant"])
+    for sigma in (2.0, 5.0):
+        columns = ["sample_id", "variant", "tp", "fp", "f1", "auc"]
+        ours = alone[alone.strength == sigma][columns].reset_index(drop=True)
+        theirs = together[together.strength == sigma][columns].reset_index(drop=True)
+        assert ours.equals(theirs)
+
+
+def test_other_weights_are_refused(request_, other_toy):
+    with pytest.raises(AdvbenchError, match=r"made with weights random:3 .* not random:4"):
+        evaluate(request_, lambda identity: other_toy)
+
+
+def test_damaged_shard_is_named_and_other_records_stay(request_, toy, out):
+    evaluate(replace(request_, defenses=[]), lambda identity: toy)
+    before = len(read_records(out / "records"))
+    path = out / "shards" / "tiny" / "toy" / "cw-3" / "shard-000000.h5"
+    data = bytearray(path.read_bytes())
+    middle = data.index(b"x\x5e") if b"x\x5e" in data else len(data) // 2
+    data[middle + 40] ^= 0xFF
+    path.write_bytes(bytes(data))
+    with pytest.raises(DamagedShardError, match=r"cw-3/shard-000000\.h5: damaged"):
+        evaluate(request_, lambda identity: toy)
+    assert len(read_records(out / "records")) >= before
+
+
+def test_limit_takes_the_first_images(request_, toy, out):
+    evaluate(replace(request_, limit=2, defenses=[]), lambda identity: toy)
+    records = read_records(out / "records")
+    assert sorted(set(records.sample_id)) == ["tiny/photo0", "tiny/photo1"]
+
+
+def test_nothing_to_evaluate_is_told(request_, toy, tmp_path):
+    with pytest.raises(AdvbenchError, match="advbench generate"):
+        evaluate(replace(request_, out=tmp_path / "empty"), lambda identity: toy)
+    with pytest.raises(AdvbenchError, match="no shards of what was asked"):
+        evaluate(replace(request_, datasets=["other"]), lambda identity: toy)

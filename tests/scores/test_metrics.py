@@ -1,0 +1,123 @@
+"""AUC by counting pairs; noise metrics in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advbench.pixels import Image
+from advbench.scores.metrics import auc, noise_metrics
+
+
+def map_of(*values: float) -> np.ndarray:
+    return np.array([values], dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("probability", "truth", "expected"),
+    [
+        ((0.1, 0.4, 0.35, 0.8), (0, 0, 1, 1), 0.75),
+        ((0.1, 0.2, 0.3, 0.4), (0, 0, 1, 1), 1),
+        ((0.4, 0.3, 0.2, 0.1), (0, 0, 1, 1), 0),
+        ((0.5, 0.5, 0.5, 0.5), (0, 1, 0, 1), 0.5),
+        ((0.2, 0.5, 0.5, 0.9), (0, 0, 1, 0), 0.5),
+    ],
+)
+def test_auc_by_hand(
+    probability: tuple[float, ...], truth: tuple[int, ...], expected: float
+) -> None:
+    """Ranks count, ties half."""
+    assert auc(map_of(*probability), map_of(*truth).astype(bool)) == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30))
+def test_auc_by_pairs(pixels: list[tuple[int, bool]]) -> None:
+    """The share of forged-authentic pairs in the right order; NaN where there is no pair."""
+    levels = np.array([level for level, _ in pixels])
+    truth = np.array([forged for _, forged in pixels])
+    pairs = levels[truth][:, None] - levels[~truth][None]
+    found = auc((levels / 6).astype(np.float32)[None], truth[None])
+    if pairs.size:
+        assert found == pytest.approx((np.sign(pairs) + 1).mean() / 2)
+    else:
+        assert math.isnan(found)
+
+
+def flat(level: int, height: int = 16, width: int = 24) -> Image:
+    return np.full((height, width, 3), level, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("level", "offset"), [(100, 1), (100, 3), (7, 200), (0, 255), (255, -255)])
+def test_constant_offset(level: int, offset: int) -> None:
+    """PSNR, L∞, L2 and SSIM of a flat picture that is k levels off."""
+    found = noise_metrics(flat(level + offset), flat(level))
+    k = abs(offset)
+    assert found.psnr == pytest.approx(20 * math.log10(255 / k), abs=1e-9)
+    assert found.linf == k
+    assert found.l2 == pytest.approx(k / 255 * math.sqrt(16 * 24 * 3))
+    small = (0.01 * 255) ** 2
+    brightness = (2 * level * (level + offset) + small) / (level**2 + (level + offset) ** 2 + small)
+    assert found.ssim == pytest.approx(brightness, abs=1e-9)
+
+
+def test_no_noise() -> None:
+    """Equal images: infinite PSNR, SSIM 1, no distance."""
+    image = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    found = noise_metrics(image.copy(), image)
+    assert (found.psnr, found.ssim, found.linf, found.l2) == (math.inf, 1, 0, 0)
+
+
+@pytest.mark.parametrize("levels", [(10, 13), (0, 255), (255, 0)])
+def test_one_value(levels: tuple[int, int]) -> None:
+    """One value of one pixel: no wrapping at 256, mean over all values."""
+    original, adversarial = flat(50), flat(50)
+    original[3, 4, 1], adversarial[3, 4, 1] = levels
+    k = abs(levels[0] - levels[1])
+    found = noise_metrics(adversarial, original)
+    assert found.linf == k
+    assert found.l2 == pytest.approx(k / 255)
+    assert found.psnr == pytest.approx(10 * math.log10(255**2 / (k**2 / (16 * 24 * 3))))
+    assert 0 < found.ssim < 1
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6))
+def test_random_noise(seed: int) -> None:
+    """Against sums in doubles, and the same both ways round."""
+    rng = np.random.default_rng(seed)
+    shape = (*rng.integers(7, 20, 2), 3)
+    one, other = rng.integers(0, 256, (2, *shape), dtype=np.uint8)
+    found = noise_metrics(one, other)
+    difference = one.astype(float) - other.astype(float)
+    assert found.linf == np.abs(difference).max()
+    assert found.l2 == pytest.approx(math.sqrt(float((difference**2).sum())) / 255)
+    assert found.psnr == pytest.approx(10 * math.log10(255**2 / float((difference**2).mean())))
+    back = noise_metrics(other, one)
+    assert (back.psnr, back.linf, back.l2) == pytest.approx((found.psnr, found.linf, found.l2))
+    assert back.ssim == pytest.approx(found.ssim)
+
+
+def test_ssim_by_hand() -> None:
+    """On one 7×7 window the formula itself, sample variances, mean over channels."""
+    rng = np.random.default_rng(1)
+    one, other = rng.integers(0, 256, (2, 7, 7, 3)).astype(np.uint8)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    values = []
+    for x, y in zip(one.reshape(49, 3).T.astype(float), other.reshape(49, 3).T, strict=True):
+        (vx, cov), (_, vy) = np.cov(x, y.astype(float))
+        mx, my = x.mean(), y.mean()
+        values.append((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
+    assert noise_metrics(one, other).ssim == pytest.approx(float(np.mean(values)))
+
+
+@pytest.mark.parametrize(("side", "defined"), [(1, False), (2, False), (3, True), (6, True)])
+def test_small_images(side: int, defined: bool) -> None:
+    """Too small for any window, SSIM is undefined and the rest is not."""
+    found = noise_metrics(flat(10, side, 9), flat(12, side, 9))
+    assert math.isnan(found.ssim) != defined
+    assert found.linf == 2

@@ -1,0 +1,55 @@
+"""The wheel: one package that carries the plug-in folders, the manifests and the weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Files of a wheel built from a copy of the sources."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "build", "*.egg-info", "__pycache__", "advbench-data", "runs"
+    )
+    shutil.copytree(ROOT, folder / "source", ignore=ignored)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder]
+    subprocess.run([*command, folder / "source"], check=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_everything_is_in_the_one_package(names):
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"advbench"}
+
+
+def test_every_module_is_in_the_wheel(names):
+    for folder, package in (
+        ("advbench", "advbench"),
+        ("attacks", "advbench/attacks"),
+        ("defenses", "advbench/defenses"),
+        ("victims", "advbench/victims"),
+        ("manifests", "advbench/manifests"),
+    ):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert f"{package}/{path.relative_to(ROOT / folder).as_posix()}" in names
+
+
+def test_manifests_weights_and_types_are_in_the_wheel(names):
+    assert {
+        "advbench/py.typed",
+        "advbench/manifests/datasets/builtin/dataset.json",
+        "advbench/manifests/datasets/builtin/manifest.csv",
+        "advbench/victims/weights/ifosn-small.safetensors",
+        "advbench/victims/weights/ifosn-small.json",
+    } <= names
