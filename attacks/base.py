@@ -55,7 +55,7 @@ class Attack(BaseModel, ABC):
     and the victim; never on batch size, order, or which other intensities are asked for.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: ClassVar[str]
     intensity_field: ClassVar[str] = "eps"
@@ -94,7 +94,8 @@ class Attack(BaseModel, ABC):
 
     @abstractmethod
     def passes(self) -> int:
-        """Forward and backward passes per image for all intensities."""
+        """Forward and backward passes per image for all intensities; what steers them, such as the
+        one forward of ``target="pred"``, is left out."""
 
     @abstractmethod
     def perturb(
@@ -181,10 +182,18 @@ class Attack(BaseModel, ABC):
 KNOWN_PROFILES = ("torchattacks", "original", "quick")
 
 
+def each_once(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Refuse intensities that share a name, such as 1 and 1.0000001."""
+    if len({f"{value:g}" for value in values}) != len(values):
+        raise ValueError("each intensity may stand once")
+    return values
+
+
 def _check(images: Tensor, masks: Tensor, ids: Sequence[str]) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be uint8 N×3×H×W, not {images.dtype} {tuple(images.shape)}")
-    if masks.dtype != torch.bool or masks.numel() != len(images) * images[0, 0].numel():
+    flat, channel = (len(images), *images.shape[2:]), (len(images), 1, *images.shape[2:])
+    if masks.dtype != torch.bool or tuple(masks.shape) not in (flat, channel):
         raise ValueError(f"masks must be bool N×H×W, not {masks.dtype} {tuple(masks.shape)}")
     if len(ids) != len(images) or len(set(ids)) != len(ids):
         raise ValueError("ids must be as many as images, each once")

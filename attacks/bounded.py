@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from advbench.attacks.base import Adversarial, Attack
+from advbench.attacks.base import Adversarial, Attack, each_once
 from advbench.attacks.batching import in_batches
 from advbench.attacks.gradient import InputGradient
 from advbench.victims.base import Victim
@@ -41,9 +41,7 @@ class BoundedAttack(Attack):
     @field_validator("eps")
     @classmethod
     def _each_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("each intensity may stand once")
-        return value
+        return each_once(value)
 
     @property
     def intensities(self) -> tuple[float, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from advbench.attacks.base import Adversarial, Attack
+from advbench.attacks.base import Adversarial, Attack, each_once
 from advbench.attacks.batching import in_batches
 from advbench.victims.base import Victim
 from pydantic import Field, field_validator, model_validator
@@ -55,6 +55,12 @@ class CW(Attack):
             return {"lr": HINGE_LR} | settings
         return settings
 
+    @model_validator(mode="after")
+    def _hinge_stays_inside(self) -> Self:
+        if self.variant == "hinge" and self.project == "final":
+            raise ValueError("hinge keeps the best image it saw, so it projects at each step")
+        return self
+
     @field_validator("steps", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
@@ -63,8 +69,7 @@ class CW(Attack):
     @field_validator("steps")
     @classmethod
     def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("each intensity may stand once")
+        each_once(value)
         return value
 
     @property
@@ -75,7 +80,7 @@ class CW(Attack):
         return None
 
     def passes(self) -> int:
-        return max(self.steps) + (self.variant == "hinge")
+        return max(self.steps) + (len(self.steps) if self.variant == "hinge" else 0)
 
     def perturb(
         self, victim: Victim, x: Tensor, y: Tensor, ids: Sequence[str], seed: int, batch: int

@@ -60,7 +60,7 @@ class Victim(ABC):
             AdvbenchError: the file is missing, or its keys or shapes do not fit.
         """
         chosen: Size = size or ("small" if weights == "builtin" else "full")
-        with torch.random.fork_rng(devices=[]):
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = cls.build_network(chosen)
         described = load_network_weights(network, cls.name, chosen, weights, seed)

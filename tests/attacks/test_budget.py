@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,17 @@ def test_call_gives_the_images_of_run(name: str) -> None:
     assert all(torch.equal(called[variant], results[variant].images) for variant in results)
 
 
+@pytest.mark.parametrize("name", [name for name in BOUNDED if name != "pgn"])
+def test_gradients_are_taken_at_images_within_the_budget(name: str) -> None:
+    """The start and every iterate lie in [0, 1] and in the ball; PGN alone looks beyond."""
+    batch, seen = pictures(1), []
+    victim = Toy(wavy_net(), lambda images: seen.append(images.detach().clone()))
+    batch.attacked(BOUNDED[name].only([3]), victim)
+    points = torch.cat(seen)
+    assert 0 <= points.min() <= points.max() <= 1
+    assert (points - batch.x).abs().max() <= 3 / 255 + 1e-7
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_whole_steps_lose_nothing(k: int, sign: int) -> None:
@@ -112,7 +125,7 @@ def test_level_budget_is_the_floor(eps: float) -> None:
     """⌊φ⌋, but a φ that misses a whole number by a rounding counts as that number."""
     assert eps - 1 < level_budget(eps) <= eps + 1e-6
     assert level_budget(float(int(eps))) == int(eps)
-    assert level_budget(int(eps) / 255 * 255) == int(eps)
+    assert level_budget(math.nextafter(int(eps), 0)) == int(eps)
 
 
 @pytest.mark.parametrize("name", BOUNDED)

@@ -146,15 +146,6 @@ def test_predicted_targets_without_gradients(name: str) -> None:
     assert all(torch.equal(found[v].images, expected[v].images) for v in expected)
 
 
-def test_everything_under_inference_mode() -> None:
-    """A victim that was built under inference_mode can be attacked there."""
-    attack = BOUNDED["bim"]
-    expected = pictures(2).attacked(attack, Toy(wavy_net()))
-    with torch.inference_mode():
-        found = pictures(2).attacked(attack, Toy(wavy_net()))
-    assert all(torch.equal(found[v].images, expected[v].images) for v in expected)
-
-
 @pytest.mark.parametrize("z", [17.0, 40.0, -40.0, 80.0, -80.0])
 def test_saturated_victims_are_attacked(z: float) -> None:
     """Where the probability's gradient has died, the loss on logits still has one: ∓w/HW."""

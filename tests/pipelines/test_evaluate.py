@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -42,9 +41,9 @@ def test_records_equal_an_independent_computation(request_, toy, out):
     median = advbench.load_defense("median", kernel=3)
     for item in advbench.open_dataset(out):
         pixels = torch.from_numpy(item["image"]).permute(2, 0, 1)[None]
-        for name, strength, x in (
-            ("none", math.nan, pixels.float() / 255),
-            ("median", 3.0, median(pixels, [item["sample_id"]])["median-3"]),
+        for name, x in (
+            ("none", pixels.float() / 255),
+            ("median", median(pixels, [item["sample_id"]])["median-3"]),
         ):
             map_ = toy.probabilities(x)[0, 0].numpy()
             truth, forged = item["mask"].ravel(), (map_ > 0.5).ravel()

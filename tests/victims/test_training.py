@@ -59,13 +59,13 @@ def test_same_recipe_gives_the_same_weights(dataset, tmp_path):
 def test_interrupted_training_ends_with_the_same_weights(dataset, tmp_path):
     whole = train_victim(IFOSN, "small", dataset, RECIPE, tmp_path / "whole")
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(epoch: loop.Epoch) -> None:
-        raise Killed
+        raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train_victim(IFOSN, "small", dataset, RECIPE, tmp_path / "resumed", report=kill)
     resumed = train_victim(IFOSN, "small", dataset, RECIPE, tmp_path / "resumed")
     assert whole.read_bytes() == resumed.read_bytes()

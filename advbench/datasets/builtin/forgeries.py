@@ -63,7 +63,7 @@ def make_forgery(
         pasted = _copy_move(host, region, rng, notes)
     else:
         pasted = _removal(host, history, region, rng, notes)
-    return Forgery(_blend(host, pasted, region, rng), region, host_photo, notes)
+    return Forgery(blend(host, pasted, region, rng), region, host_photo, notes)
 
 
 def random_region(size: int, rng: np.random.Generator) -> Mask:
@@ -178,7 +178,7 @@ def _resample(
     return sample_affine(image, source_rows, source_columns)
 
 
-def _blend(host: Image, pasted: Image, region: Mask, rng: np.random.Generator) -> Image:
+def blend(host: Image, pasted: Image, region: Mask, rng: np.random.Generator) -> Image:
     """Paste with a seam softened by 0.4 to 1.6 pixels; the mask stays the hard region."""
     sigma = int(rng.integers(4, 17)) / 10
     alpha = cv2.GaussianBlur(region.astype(np.uint8) * 255, (0, 0), sigma).astype(np.int32)

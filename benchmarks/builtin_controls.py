@@ -1,0 +1,111 @@
+"""Does a victim localize forgeries, or a shortcut of the built-in dataset?
+
+    python benchmarks/builtin_controls.py [--victim ifosn] [--weights PATH]
+
+Prints F1 on the held-out test split by kind of forgery, the floors (nothing, everything, and a
+centred disc forged), and three controls that a localizer of traces must fail: the image blurred
+until its noise is gone, splices whose donor has the host's own history, and authentic images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import torch
+from advbench.victims.base import Victim
+
+import advbench
+from advbench.datasets.builtin import forgeries
+from advbench.datasets.builtin.build import SEED, SIDE
+from advbench.datasets.builtin.photographs import photographs_of
+from advbench.pipelines.load import load_dataset
+from advbench.pixels import Image, Mask
+from advbench.scores.protocols import protocol
+from advbench.streams import numpy_stream
+
+CONTROLS = 60
+
+
+@click.command()
+@click.option("--victim", "name", default="ifosn")
+@click.option("--weights", default="builtin")
+def main(name: str, weights: str) -> None:
+    """Print the table."""
+    victim = advbench.load_victim(name, size="small", weights=weights)
+    data = load_dataset("builtin", Path("advbench-data"), "test")
+    forged, authentic = data.select("test", label=1), data.select("test", label=0)
+    pairs = [(data.image(row), data.mask(row)) for row in forged]
+    maps = [predict(victim, image) for image, _ in pairs]
+    scores = np.array([f1(m, truth) for m, (_, truth) in zip(maps, pairs, strict=True)])
+    kinds = np.array([row.kind for row in forged])
+    print(f"{name}, weights {victim.weights.label} {victim.weights.sha256[:12]}")
+    print(f"F1 on {len(forged)} held-out images   {scores.mean():.3f}")
+    for kind in ("splice", "copymove", "removal"):
+        chosen = scores[kinds == kind]
+        print(f"  {kind:<10} ({len(chosen)})           {chosen.mean():.3f}")
+    print("floors")
+    for what, guess in floors().items():
+        found = np.mean([f1(guess, truth) for _, truth in pairs])
+        print(f"  {what:<28} {found:.3f}")
+    print("controls")
+    blurred = score(victim, pairs, lambda image: cv2.GaussianBlur(image, (0, 0), 2.5))
+    print(f"  F1 on blurred images         {blurred:.3f}")
+    twins = [same_history_splice(index) for index in range(CONTROLS)]
+    print(f"  F1, donor has host's history {score(victim, twins, lambda image: image):.3f}")
+    area = np.mean([(predict(victim, data.image(row)) > 0.5).mean() for row in authentic])
+    print(f"  area forged, authentic       {area:.3f}")
+    print(f"  area forged, true            {np.mean([truth.mean() for _, truth in pairs]):.3f}")
+
+
+def predict(victim: Victim, image: Image) -> np.ndarray:
+    """The probability map."""
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        return victim.probabilities(x)[0, 0].numpy()
+
+
+def f1(probability: np.ndarray, truth: Mask) -> float:
+    """F1 of one map under f1/v1."""
+    rule = protocol("f1/v1")
+    return rule.f1(rule.counts(probability.astype(np.float32), truth, 0.5))
+
+
+def score(
+    victim: Victim, pairs: list[tuple[Image, Mask]], change: Callable[[Image], Image]
+) -> float:
+    """Mean F1 on changed images."""
+    return float(np.mean([f1(predict(victim, change(image)), truth) for image, truth in pairs]))
+
+
+def floors() -> dict[str, np.ndarray]:
+    """Predictions that know nothing of the image."""
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE] - SIDE / 2
+    return {
+        "all zeros": np.zeros((SIDE, SIDE)),
+        "all ones": np.ones((SIDE, SIDE)),
+        "centred disc": (np.hypot(rows, columns) < SIDE / 3).astype(float),
+    }
+
+
+def same_history_splice(index: int) -> tuple[Image, Mask]:
+    """A splice whose donor went through what its host went through: no trace but the seam."""
+    rng = numpy_stream(SEED, "same-history", index)
+    photographs = photographs_of("test")
+    history = forgeries.random_history(rng, *forgeries.HOST_NOISE["splice"])
+    host, donor = (
+        history.apply(
+            forgeries.random_view(photographs[rng.integers(0, len(photographs))].load(), SIDE, rng),
+            rng,
+        )
+        for _ in range(2)
+    )
+    region = forgeries.random_region(SIDE, rng)
+    return forgeries.blend(host, donor, region, rng), region
+
+
+if __name__ == "__main__":
+    main()
