@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from advbench.attacks.batching import default_batch
-from advbench.attacks.reference import reference_mode
-from advbench.victims.base import Victim
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from advbench.attacks.batching import default_batch
+from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError, plain_message
 from advbench.pixels import quantise, to_unit
+from advbench.victims.base import Victim
 
 
 @dataclass(frozen=True)

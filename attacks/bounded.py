@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from advbench.attacks.base import Adversarial, Attack, each_once
-from advbench.attacks.batching import in_batches
-from advbench.attacks.gradient import InputGradient
-from advbench.victims.base import Victim
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from advbench.attacks.base import Adversarial, Attack, each_once
+from advbench.attacks.batching import in_batches
+from advbench.attacks.gradient import InputGradient
 from advbench.pixels import level_budget
+from advbench.victims.base import Victim
 
 Eps = Annotated[float, Field(ge=0, le=255)]
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
 from advbench.attacks.base import Adversarial, Attack, each_once
 from advbench.attacks.batching import in_batches
 from advbench.victims.base import Victim
-from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
 PAPER_LR, HINGE_LR = 1e-4, 3e-4
 

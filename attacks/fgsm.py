@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from torch import Tensor
+
 from advbench.attacks.base import Adversarial
 from advbench.attacks.batching import in_batches
 from advbench.attacks.bounded import BoundedAttack, traced
 from advbench.attacks.gradient import InputGradient
 from advbench.victims.base import Victim
-from torch import Tensor
 
 
 class FGSM(BoundedAttack):

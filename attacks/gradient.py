@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from advbench.victims.base import Victim
 from torch import Tensor
+
+from advbench.victims.base import Victim
 
 
 def localization_loss(logits: Tensor, y: Tensor) -> Tensor:

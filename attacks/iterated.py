@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
 
-from advbench.attacks.bounded import BoundedAttack
-from advbench.attacks.gradient import InputGradient
 from pydantic import Field, field_validator
 from torch import Tensor
+
+from advbench.attacks.bounded import BoundedAttack
+from advbench.attacks.gradient import InputGradient
 
 Direction = Callable[[Tensor], Tensor]
 

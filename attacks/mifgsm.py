@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
-from advbench.attacks.gradient import InputGradient
-from advbench.attacks.iterated import Direction, IteratedAttack
 from pydantic import Field
 from torch import Tensor
+
+from advbench.attacks.gradient import InputGradient
+from advbench.attacks.iterated import Direction, IteratedAttack
 
 
 class MIFGSM(IteratedAttack):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
-from advbench.attacks.iterated import IteratedAttack
 from torch import Tensor
 
+from advbench.attacks.iterated import IteratedAttack
 from advbench.pixels import level_budget
 from advbench.streams import torch_stream
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import torch
-from advbench.attacks.gradient import InputGradient
-from advbench.attacks.iterated import Direction, IteratedAttack
-from advbench.attacks.mifgsm import Momentum
 from pydantic import Field
 from torch import Tensor
 
+from advbench.attacks.gradient import InputGradient
+from advbench.attacks.iterated import Direction, IteratedAttack
+from advbench.attacks.mifgsm import Momentum
 from advbench.streams import torch_stream
 
 

@@ -16,7 +16,6 @@ import click
 import cv2
 import numpy as np
 import torch
-from advbench.victims.base import Victim
 
 import advbench
 from advbench.datasets.builtin import forgeries
@@ -26,6 +25,7 @@ from advbench.pipelines.load import load_dataset
 from advbench.pixels import Image, Mask
 from advbench.scores.protocols import protocol
 from advbench.streams import numpy_stream
+from advbench.victims.base import Victim
 
 CONTROLS = 60
 

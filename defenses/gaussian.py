@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from advbench.defenses.base import PixelDefense
 from pydantic import Field
 
+from advbench.defenses.base import PixelDefense
 from advbench.pixels import Image
 from advbench.streams import numpy_stream
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from advbench.defenses.base import PixelDefense
 from pydantic import Field
 
 from advbench.codec import through_jpeg
+from advbench.defenses.base import PixelDefense
 from advbench.pixels import Image
 
 Quality = Annotated[int, Field(ge=1, le=100)]

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
-from advbench.defenses.base import PixelDefense
 from pydantic import AfterValidator, Field
 
+from advbench.defenses.base import PixelDefense
 from advbench.pixels import Image
 
 

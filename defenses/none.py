@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from advbench.defenses.base import Defense
 from torch import Tensor
+
+from advbench.defenses.base import Defense
 
 
 class NoDefense(Defense):

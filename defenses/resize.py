@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
-from advbench.defenses.base import PixelDefense
 from pydantic import Field
 
+from advbench.defenses.base import PixelDefense
 from advbench.pixels import Image
 
 Scale = Annotated[float, Field(ge=0.05, le=4)]

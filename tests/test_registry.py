@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from advbench.defenses.base import Defense
 
 import advbench
 from advbench import registry
+from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
 from advbench.registry import ATTACKS, DATASETS, DEFENSES, VICTIMS, Entry, Registry, add_plugin
 

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from advbench.victims.weights import Weights, load_network_weights
 from torch import Tensor, nn
 
 from advbench.pixels import Image
+from advbench.victims.weights import Weights, load_network_weights
 
 Depth = Literal["shallow", "middle", "topmost"]
 Size = Literal["small", "full"]

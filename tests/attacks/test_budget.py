@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from advbench.attacks.iterated import IteratedAttack
-from advbench.attacks.mifgsm import Momentum
-from advbench.attacks.pgd import PGD
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from advbench.attacks.iterated import IteratedAttack
+from advbench.attacks.mifgsm import Momentum
+from advbench.attacks.pgd import PGD
 from advbench.pixels import level_budget, quantise, to_unit
 
 from .toys import ALL, BOUNDED, Flat, Pictures, Toy, floats, linear, patient, pictures, wavy_net

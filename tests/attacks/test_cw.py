@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from advbench.attacks.cw import CW
 from torch import Tensor
+
+from advbench.attacks.cw import CW
 
 from .toys import LINEAR_WEIGHTS, Pictures, Toy, floats, linear, pictures, wavy_net
 

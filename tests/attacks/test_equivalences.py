@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from advbench.attacks.base import Attack
 from advbench.attacks.bim import BIM
 from advbench.attacks.fgsm import FGSM
@@ -12,7 +14,6 @@ from advbench.attacks.gradient import InputGradient
 from advbench.attacks.mifgsm import MIFGSM
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
-from torch import Tensor
 
 from .toys import BOUNDED, Pictures, Toy, floats, linear, pictures, wavy_net
 

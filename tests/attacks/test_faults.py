@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from advbench.attacks.base import Attack
 from advbench.attacks.bim import BIM
 from advbench.attacks.cw import CW
@@ -13,7 +14,6 @@ from advbench.attacks.fgsm import FGSM
 from advbench.attacks.mifgsm import MIFGSM
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
-
 from advbench.errors import AdvbenchError
 
 from .toys import Toy, linear, pictures, wavy_net

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from advbench.attacks.gradient import InputGradient, localization_loss
 from advbench.attacks.reference import reference_mode
-from torch import Tensor, nn
 
 from .toys import ALL, BOUNDED, Pictures, Toy, linear, pictures, wavy_net
 

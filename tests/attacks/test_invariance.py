@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+
 from advbench.attacks.base import Attack
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
-from torch import Tensor
 
 from .toys import ALL, OPTIMISED, Flat, Pictures, Toy, floats, pictures, wavy_net
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from advbench.attacks.batching import in_batches
 from torch import Tensor
+
+from advbench.attacks.batching import in_batches
 
 from .toys import ALL, Toy, floats, pictures, wavy_net
 

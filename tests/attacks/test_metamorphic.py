@@ -7,13 +7,14 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from advbench.attacks.base import Attack
 from advbench.attacks.bim import BIM
 from advbench.attacks.fgsm import FGSM
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.mifgsm import MIFGSM
 from advbench.attacks.pgn import PGN
-from torch import Tensor, nn
 
 from .toys import BOUNDED, Pictures, Toy, floats, linear, pictures, wavy_net
 

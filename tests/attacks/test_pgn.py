@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.pgn import PGN
-from torch import Tensor, nn
 
 from .toys import Pictures, Toy, pictures, wavy_net
 

@@ -6,6 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
 from advbench.attacks.base import Attack
 from advbench.attacks.bim import BIM
 from advbench.attacks.cw import CW
@@ -13,9 +17,6 @@ from advbench.attacks.fgsm import FGSM
 from advbench.attacks.mifgsm import MIFGSM
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from .toys import ALL, Toy, patient, pictures, wavy_net
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from advbench.attacks.base import Attack
 from advbench.attacks.bim import BIM
 from advbench.attacks.fgsm import FGSM
 from advbench.attacks.mifgsm import MIFGSM
 from advbench.attacks.pgd import PGD
-from torch import Tensor, nn
 
 from .toys import Pictures, Toy, floats, linear, pictures, wavy_net
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from hypothesis import HealthCheck, settings
+from torch import Tensor, nn
+
 from advbench.attacks.base import Attack, Result
 from advbench.attacks.bim import BIM
 from advbench.attacks.cw import CW
@@ -15,8 +18,6 @@ from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
 from advbench.victims.base import Depth, Size, Victim
 from advbench.victims.weights import Weights
-from hypothesis import HealthCheck, settings
-from torch import Tensor, nn
 
 LINEAR_WEIGHTS = (0.9, -0.7, 0.4)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from advbench.victims.base import Depth, Size, Victim
 from torch import Tensor, nn
+
+from advbench.victims.base import Depth, Size, Victim
 
 
 class ToyVictim(Victim):

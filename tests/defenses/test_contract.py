@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from advbench.defenses.base import Defense
 from torch import Tensor
 
 import advbench
+from advbench.defenses.base import Defense
 from advbench.registry import DEFENSES
 
 NAMES = ["none", "jpeg", "resize", "median", "gaussian"]

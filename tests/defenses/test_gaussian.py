@@ -7,10 +7,10 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from advbench.defenses.gaussian import Gaussian
 from torch import Tensor
 
 import advbench
+from advbench.defenses.gaussian import Gaussian
 
 
 def noised(images: Tensor, image_id: str = "d/a", sigma: float = 5, seed: int = 0) -> Tensor:

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import pytest
 import torch
-from advbench.defenses.base import Defense
 from torch import Tensor
 
 import advbench
+from advbench.defenses.base import Defense
 
 KEYS: list[tuple[object, ...]] = [(0, "d/a", "x"), (0, "d/b", "x"), (0, "d/c", "x")]
 ALL: list[tuple[str, float | None]] = [

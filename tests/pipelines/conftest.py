@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from advbench.victims.base import Depth, Size, Victim
 from advbench.victims.weights import Weights
-from torch import Tensor, nn
 
 
 class ToyVictim(Victim):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from advbench.victims.ifosn import SIZES, ScseUnet
 
 import advbench
+from advbench.victims.ifosn import SIZES, ScseUnet
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden figures are not here")

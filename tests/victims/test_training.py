@@ -8,11 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from advbench.victims.ifosn import IFOSN
-from advbench.victims.training import loop
-from advbench.victims.training.data import Crops
-from advbench.victims.training.guidance import noise_energy
-from advbench.victims.training.recipe import Recipe
 from PIL import Image as PillowImage
 
 from advbench.datasets.dataset import Dataset, open_folder
@@ -20,6 +15,11 @@ from advbench.datasets.importers.folder import import_folder
 from advbench.datasets.manifest import write_manifest
 from advbench.errors import AdvbenchError
 from advbench.pipelines.train import examples, train_victim
+from advbench.victims.ifosn import IFOSN
+from advbench.victims.training import loop
+from advbench.victims.training.data import Crops
+from advbench.victims.training.guidance import noise_energy
+from advbench.victims.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, crop=32, batch=2, seed=1)
 

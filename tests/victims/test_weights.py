@@ -8,11 +8,11 @@ import pickle
 
 import pytest
 import torch
-from advbench.victims.weights import builtin_path
 from safetensors.torch import save_file
 
 import advbench
 from advbench.errors import AdvbenchError
+from advbench.victims.weights import builtin_path
 
 
 @pytest.fixture(scope="module")

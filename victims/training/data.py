@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from advbench.victims.training.recipe import Recipe
 from torch import Tensor
 
 from advbench.pixels import Image, Mask, to_unit
 from advbench.streams import numpy_stream
+from advbench.victims.training.recipe import Recipe
 
 _CACHE_BYTES = 2 << 30
 

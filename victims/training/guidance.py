@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from advbench.victims.base import Victim
 from torch import Tensor, nn
+
+from advbench.victims.base import Victim
 
 WINDOWS = (5, 9)
 # The 3×3 residual kernel of the spatial rich model.

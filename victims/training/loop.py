@@ -18,11 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from advbench.victims.base import Size, Victim
-from advbench.victims.training.data import Crops, Examples
-from advbench.victims.training.guidance import NoiseGuidance
-from advbench.victims.training.recipe import Recipe
-from advbench.victims.weights import Weights
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -30,6 +25,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
 from advbench.pixels import to_unit
+from advbench.victims.base import Size, Victim
+from advbench.victims.training.data import Crops, Examples
+from advbench.victims.training.guidance import NoiseGuidance
+from advbench.victims.training.recipe import Recipe
+from advbench.victims.weights import Weights
 
 
 @dataclass(frozen=True)

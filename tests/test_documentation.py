@@ -1,0 +1,43 @@
+"""What the README says is what the code does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from advbench.cli.main import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[str]:
+    """Lines that begin with ``advbench``, from all code blocks."""
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"```bash\n(.*?)```", document.read_text(), re.DOTALL):
+            lines = (line.partition(" #")[0].strip() for line in block.splitlines())
+            found += [line for line in lines if line.startswith("advbench ")]
+    return found
+
+
+@pytest.mark.parametrize("line", commands())
+def test_documented_commands_parse(line):
+    """Every command and option that the documents show exists."""
+    context = click.Context(cli, info_name="advbench")
+    command, arguments = cli, shlex.split(line)[1:]
+    while isinstance(command, click.Group):
+        name, command, arguments = command.resolve_command(context, arguments)
+        context = click.Context(command, info_name=name, parent=context)
+    command.make_parser(context).parse_args(arguments)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
