@@ -157,6 +157,7 @@ def test_damaged_avif(tmp_path: Path, decode: Callable[[Path], Any]) -> None:
     refused(decode, path)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(deadline=None, max_examples=60)
 @given(
     how=st.sampled_from(["JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP"]),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from advbench.datasets.manifest import read_manifest, write_manifest
 from advbench.errors import AdvbenchError
 
-from .pictures import AUTHENTIC, INFO, edit_csv, edit_json, one_line, row, set_cell
+from .pictures import AUTHENTIC, INFO, edit_csv, edit_json, one_line, row, set_cell, sha256
 
 OUTSIDE = ["../x", "a/../../x", "..", "/a", "//server/x", "C:/x", "C:x", "a\\b", "..\\x"]
 
@@ -137,6 +137,14 @@ def test_duplicate_id(folder: Path, twin: str) -> None:
     text = refused(folder)
     assert "line 3" in text
     assert twin in text
+
+
+def test_quotes_astray(folder: Path) -> None:
+    """Text behind a closing quote has two readings; neither is taken."""
+    path = folder / "manifest.csv"
+    path.write_bytes(path.read_bytes().replace(b"a.png", b'"a".png').replace(b"images/", b""))
+    edit_json(folder, manifest_sha256=sha256(path.read_bytes()))
+    refused(folder)
 
 
 def test_altered_csv(folder: Path) -> None:

@@ -76,14 +76,16 @@ def test_uint8_and_float_agree(name: str, batch: Tensor) -> None:
 def test_off_the_grid_is_rounded(name: str, batch: Tensor) -> None:
     """Between two levels the nearest counts, and beyond the range the bound."""
     defense = advbench.load_defense(name)
-    near = defense((batch.float() + 0.4) / 255, IDS)
+    above = defense((batch.float() + 0.4) / 255, IDS)
+    below = defense((batch.float() - 0.4) / 255, IDS)
     beyond = batch.clone()
     beyond[:, :, ::2] = 255
     outside = beyond.float() / 255
     outside[:, :, ::2] = 1.7
     clipped = defense(outside, IDS)
     for variant, result in defense(batch, IDS).items():
-        assert torch.equal(near[variant], result)
+        assert torch.equal(above[variant], result)
+        assert torch.equal(below[variant], result)
         assert torch.equal(clipped[variant], defense(beyond, IDS)[variant])
 
 
