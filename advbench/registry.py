@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, first_line
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,17 @@ class Registry:
         """All known names, the built-in ones first."""
         return list(self.all())
 
+    def standard(self) -> list[str]:
+        """The built-in names: what ``all`` means."""
+        return [name for name, entry in self.entries.items() if entry.origin == "built in"]
+
     def all(self) -> dict[str, Entry]:
         """All entries, those of installed packages included."""
         if not self._discovered:
-            self._discovered = True
             for point in entry_points(group=self.group):
                 origin = point.dist.name if point.dist else "entry point"
                 self.add(point.name, Entry(point.value, f"from {origin}", origin))
+            self._discovered = True
         return self.entries
 
     def add(self, name: str, entry: Entry) -> None:
@@ -115,7 +119,7 @@ def load_target(target: str, what: str) -> Any:
         module = importlib.import_module(module_name)
     except Exception as error:
         raise AdvbenchError(
-            f"{what}: cannot import {module_name} ({type(error).__name__}: {error})"
+            f"{what}: cannot import {module_name} ({type(error).__name__}: {first_line(error)})"
         ) from error
     found = getattr(module, attribute, None)
     if found is None:
@@ -161,6 +165,11 @@ ATTACKS = Registry(
             "advbench.attacks.pgn:PGN", "momentum over gradient-norm-penalised neighbours"
         ),
         "cw": Entry("advbench.attacks.cw:CW", "least noise towards the empty mask; steps, no eps"),
+        "torchattacks": Entry(
+            "advbench.attacks.torchattacks_adapter:TorchAttack",
+            "any L∞ attack of that package, by --set method=NAME",
+            "extra",
+        ),
     },
 )
 

@@ -113,9 +113,14 @@ class Attack(BaseModel, ABC):
             per intensity one :class:`Adversarial` an image.
         """
 
+    @property
+    def label(self) -> str:
+        """What it is called in variants and tables: the registry name, or a part of a family."""
+        return self.name
+
     def variant_name(self, intensity: float) -> str:
         """Attack and intensity, as in ``pgd-3``."""
-        return f"{self.name}-{intensity:g}"
+        return f"{self.label}-{intensity:g}"
 
     def only(self, intensities: Sequence[float]) -> Self:
         """The same attack at some of its intensities."""
@@ -124,7 +129,7 @@ class Attack(BaseModel, ABC):
     def variant_spec(self, intensity: float) -> dict[str, Any]:
         """The JSON object that says how one variant is made."""
         fields = json.loads(self.model_dump_json(exclude={self.intensity_field}))
-        return {"attack": self.name, self.intensity_field: intensity, **fields}
+        return {"attack": self.label, self.intensity_field: intensity, **fields}
 
     def run(
         self,

@@ -23,12 +23,13 @@ class InputGradient:
     """∇ₓ J(V(x), y) for a batch, with a trace of what was seen.
 
     Attributes:
+        victim, y: what it is the gradient of.
         loss_first, loss_last: J per image at the first and the last call.
         zero_gradients: calls per image whose gradient was zero everywhere.
     """
 
     def __init__(self, victim: Victim, y: Tensor) -> None:
-        self._victim, self._y = victim, y
+        self.victim, self.y = victim, y
         self.loss_first: Tensor | None = None
         self.loss_last = torch.zeros(len(y), device=y.device)
         self.zero_gradients = torch.zeros(len(y), dtype=torch.long, device=y.device)
@@ -37,8 +38,8 @@ class InputGradient:
         """Gradient at ``x``, M×3×H×W, where M is a multiple of the batch (neighbours stacked
         before images); the loss is summed over rows, so each row has its own gradient."""
         x = x.detach().requires_grad_()
-        copies = len(x) // len(self._y)
-        losses = localization_loss(self._victim.logits(x), self._y.repeat(copies, 1, 1, 1))
+        copies = len(x) // len(self.y)
+        losses = localization_loss(self.victim.logits(x), self.y.repeat(copies, 1, 1, 1))
         (gradient,) = torch.autograd.grad(losses.sum(), x)
         gradient = gradient.contiguous()
         with torch.no_grad():

@@ -86,13 +86,13 @@ size_option = click.option(
 
 
 def chosen(registry: Registry, names: Sequence[str]) -> list[str]:
-    """The names given, ``all`` expanded.
+    """The names given; ``all`` means all built-in ones.
 
     Raises:
         AdvbenchError: an unknown name, told with the nearest ones.
     """
     if "all" in names:
-        return registry.names()
+        return registry.standard()
     for name in names:
         registry.get(name)
     return list(names)

@@ -44,7 +44,7 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
     from advbench.scores.protocols import protocol
 
     where = torch_device(device)
-    attacks = [ATTACKS.get(name).create("quick") for name in ATTACKS.names() if _built_in(name)]
+    attacks = [ATTACKS.get(name).create("quick") for name in ATTACKS.standard()]
     defenses = [
         DEFENSES.get(name).create(**{DEFENSES.get(name).strength_field: strength})
         for name, strength in STRENGTHS.items()
@@ -77,7 +77,3 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
     tables.show()
     click.echo(f"picture: {picture}")
     click.echo(f"tables: {out / 'tables'}; {seconds:.0f} s in all")
-
-
-def _built_in(name: str) -> bool:
-    return ATTACKS.all()[name].origin == "built in"

@@ -11,6 +11,8 @@ import pytest
 
 from advbench.cli.main import VERBS
 
+SIX = ["fgsm", "bim", "pgd", "mifgsm", "pgn", "cw"]
+
 
 def test_help_names_every_verb(advbench_command):
     ran = advbench_command("--help")
@@ -43,7 +45,7 @@ def test_help_and_list_import_nothing_heavy():
 
 def test_list_is_readable_by_a_program(advbench_command):
     found = json.loads(advbench_command("list", "--json").out)
-    assert list(found["attacks"]) == ["fgsm", "bim", "pgd", "mifgsm", "pgn", "cw"]
+    assert list(found["attacks"]) == [*SIX, "torchattacks"]
     assert list(found["defenses"]) == ["none", "jpeg", "resize", "median", "gaussian"]
     assert "ifosn" in found["victims"]
     assert json.loads(advbench_command("list", "victims", "--json").out).keys() == {"victims"}
