@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def remove_stale_temporaries(folder: Path) -> None:
     """Remove temporary files left by processes that no longer run."""
     for temporary in folder.rglob("*.tmp-*"):
         process = temporary.name.rpartition("-")[2]
-        if process.isdigit() and int(process) != os.getpid() and not _is_running(int(process)):
+        if not re.fullmatch("[0-9]{1,9}", process):
+            continue
+        if int(process) != os.getpid() and not _is_running(int(process)):
             with suppress(OSError):
                 temporary.unlink()
 

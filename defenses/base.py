@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
 from advbench.errors import AdvbenchError, plain_message
@@ -53,6 +53,13 @@ class Defense(BaseModel, ABC):
             raise AdvbenchError(
                 f"defense {cls.name}: {where}: {plain_message(fault)}; it takes {known}"
             ) from error
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [self.variant_name(strength) for strength in self.strengths]
+        if len(set(names)) != len(names):
+            raise ValueError("each strength may stand once")
+        return self
 
     @property
     def strengths(self) -> tuple[float | None, ...]:

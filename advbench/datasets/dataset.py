@@ -51,7 +51,8 @@ class Dataset:
         """
         path = self._resolve(row.image)
         pixels = decode_image(path).pixels
-        if pixels_sha256(pixels) != row.pixels_sha256:
+        shape = pixels.shape[:2]
+        if pixels_sha256(pixels) != row.pixels_sha256 or shape != (row.height, row.width):
             raise AdvbenchError(
                 f"{path}: not the image that the manifest of {self.id} describes; restore the file "
                 "or import the dataset again"
@@ -71,11 +72,19 @@ class Dataset:
 
     def _resolve(self, relative: str) -> Path:
         path = self.root / relative
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        if not stays_inside(path, self.root):
             raise AdvbenchError(
                 f"{path}: points outside {self.root}; put the file itself inside the folder"
             )
         return path
+
+
+def stays_inside(path: Path, root: Path) -> bool:
+    """Whether a path, links followed, lies below ``root``; a loop of links lies nowhere."""
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return False
 
 
 def open_folder(folder: Path) -> Dataset:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import UnidentifiedImageError
+from PIL import ImageFile, UnidentifiedImageError
 
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, first_line
 from advbench.pixels import Image, Mask
 
 MAX_PIXELS = 200_000_000
 MASK_RULE = "gray>127"
+
+# What decoders of damaged files raise.
+_DECODER_FAULTS = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def decode_image(path: Path) -> DecodedImage:
         try:
             if "icc_profile" in source.info:
                 flags.append("icc")
-            if mode in ("RGBA", "LA", "PA") or (mode == "P" and "transparency" in source.info):
+            if mode in ("RGBA", "LA", "PA") or "transparency" in source.info:
                 flags.append("alpha_composited")
                 rgba = source.convert("RGBA")
                 white = PillowImage.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -55,7 +59,7 @@ def decode_image(path: Path) -> DecodedImage:
                 elif mode == "P":
                     flags.append("palette")
                 rgb = source.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
+        except _DECODER_FAULTS as error:
             raise _unreadable(path, error) from error
     return DecodedImage(np.asarray(rgb, dtype=np.uint8), mode, kind, tuple(flags))
 
@@ -73,7 +77,7 @@ def decode_mask(path: Path) -> Mask:
             else:
                 opaque = source.convert("RGB") if source.mode != "L" else source
                 gray = np.asarray(opaque.convert("L"), dtype=np.uint8)
-        except (OSError, SyntaxError, ValueError) as error:
+        except _DECODER_FAULTS as error:
             raise _unreadable(path, error) from error
     return gray > 127
 
@@ -83,6 +87,8 @@ def _open(path: Path) -> PillowImage.Image:
         raise AdvbenchError(f"{path}: no such file; check the manifest and the dataset folder")
     if path.stat().st_size == 0:
         raise AdvbenchError(f"{path}: the file is empty; download or copy it again")
+    # Some forensics code lets truncated files through for the whole process.
+    truncated, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     limit, PillowImage.MAX_IMAGE_PIXELS = PillowImage.MAX_IMAGE_PIXELS, None
     try:
         image = PillowImage.open(path)
@@ -94,10 +100,10 @@ def _open(path: Path) -> PillowImage.Image:
         image.load()
     except UnidentifiedImageError as error:
         raise AdvbenchError(f"{path}: not an image that can be read; replace the file") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except _DECODER_FAULTS as error:
         raise _unreadable(path, error) from error
     finally:
-        PillowImage.MAX_IMAGE_PIXELS = limit
+        PillowImage.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, truncated
     return image
 
 
@@ -109,4 +115,4 @@ def _high_byte(source: PillowImage.Image, path: Path) -> Image:
 
 
 def _unreadable(path: Path, error: Exception) -> AdvbenchError:
-    return AdvbenchError(f"{path}: cannot be decoded ({error}); replace the file")
+    return AdvbenchError(f"{path}: cannot be decoded ({first_line(error)}); replace the file")

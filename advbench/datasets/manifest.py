@@ -64,7 +64,11 @@ class Row(BaseModel):
     def _stays_inside(cls, value: str) -> str:
         path = PurePosixPath(value)
         if value and (
-            path.is_absolute() or ".." in path.parts or "\\" in value or ":" in path.parts[0]
+            not path.parts
+            or path.is_absolute()
+            or ".." in path.parts
+            or "\\" in value
+            or ":" in path.parts[0]
         ):
             raise ValueError("the path must be relative and stay inside the dataset folder")
         return value
@@ -126,10 +130,20 @@ def content_sha256(rows: Iterable[Row]) -> str:
 def rows_to_csv(rows: Iterable[Row]) -> bytes:
     """``manifest.csv``: UTF-8, LF, sorted by sample id, so that the file hashes stably."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(Row.model_fields), lineterminator="\n")
+    lines = [
+        row.model_dump() | {"fg_fraction": f"{row.fg_fraction:.6f}"}
+        for row in sorted(rows, key=lambda row: row.sample_id)
+    ]
+    # The writer's minimal quoting leaves a carriage return bare, which no reader takes.
+    bare = any("\r" in value for line in lines for value in line.values() if isinstance(value, str))
+    writer = csv.DictWriter(
+        buffer,
+        fieldnames=list(Row.model_fields),
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL,
+    )
     writer.writeheader()
-    for row in sorted(rows, key=lambda row: row.sample_id):
-        writer.writerow(row.model_dump() | {"fg_fraction": f"{row.fg_fraction:.6f}"})
+    writer.writerows(lines)
     return buffer.getvalue().encode()
 
 

@@ -19,6 +19,7 @@ from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
 
 _KEY = b"advbench.key"
+_READ_ERRORS = (pa.ArrowException, OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def write_records(path: Path, records: Sequence[Record], key: str) -> None:
     columns = {f.name: [getattr(record, f.name) for record in records] for f in fields(Record)}
     table = pa.table(columns).replace_schema_metadata({_KEY: key.encode()})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     write_atomically(path, buffer.getvalue())
 
 
@@ -74,7 +75,7 @@ def has_key(path: Path, key: str) -> bool:
         return False
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowInvalid, OSError):
+    except _READ_ERRORS:
         return False
     return metadata.get(_KEY) == key.encode()
 
@@ -88,8 +89,8 @@ def read_records(folder: Path) -> pd.DataFrame:
     frames = []
     for path in sorted(folder.rglob("*.parquet")):
         try:
-            frames.append(pq.read_table(path).to_pandas())
-        except (pa.ArrowInvalid, OSError) as error:
+            frames.append(pq.read_table(path, page_checksum_verification=True).to_pandas())
+        except _READ_ERRORS as error:
             raise AdvbenchError(
                 f"{path}: damaged records; remove the file and run advbench evaluate again"
             ) from error

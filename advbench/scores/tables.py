@@ -17,16 +17,20 @@ def long_table(records: pd.DataFrame) -> pd.DataFrame:
     """One row per dataset, victim, attack, intensity, defense and strength.
 
     ``f1`` is the mean over images; ``rp`` is 100 × f1 over the victim's undefended f1 on the
-    originals **of the same images** (NaN where that is 0 or missing); ``n`` images are scored,
+    originals **of the same images**, those where both are defined (NaN where there are none, or
+    the latter is 0); ``n`` images are scored,
     ``n_excluded`` have no defined F1.
     """
     reference = records[(records.attack == "original") & (records.defense == "none")]
     clean = reference.set_index(["dataset", "victim", "weights", "protocol", "sample_id"]).f1
     keys = records[["dataset", "victim", "weights", "protocol", "sample_id"]]
     joined = records.assign(clean=clean.reindex(pd.MultiIndex.from_frame(keys)).to_numpy())
+    both = joined.f1.notna() & joined.clean.notna()
+    joined = joined.assign(kept=joined.f1.where(both), clean=joined.clean.where(both))
     grouped = joined.groupby(_CELL, dropna=False, sort=False)
     table = grouped.agg(
         f1=("f1", "mean"),
+        kept=("kept", "mean"),
         clean=("clean", "mean"),
         n=("f1", "count"),
         images=("f1", "size"),
@@ -37,7 +41,7 @@ def long_table(records: pd.DataFrame) -> pd.DataFrame:
         linf=("linf", "max"),
         l2=("l2", "mean"),
     ).reset_index()
-    table["rp"] = (100 * table.f1 / table.clean).where(table.clean > 0)
+    table["rp"] = (100 * table.kept / table.clean).where(table.clean > 0)
     table["n_excluded"] = table.images - table.n
     order = [*_CELL[:7], "f1", "rp", "n", "n_excluded", "protocol", "weights"]
     columns = list(dict.fromkeys([c for c in order if c != "weights"] + ["weights"]))
@@ -85,8 +89,9 @@ def write_tables(records: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     """Datasets and victims by name, undefended first, attacks as in the paper."""
+    order = {attack: place for place, attack in enumerate(ATTACKS)}
     ranks = {
-        "attack": lambda s: s.map({a: i for i, a in enumerate(ATTACKS)}).fillna(len(ATTACKS)),
+        "attack": lambda s: s.map(lambda name: (order.get(name, len(order)), name)),
         "defense": lambda s: s.map(lambda name: (name != "none", name)),
     }
     keys = [

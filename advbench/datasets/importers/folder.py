@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from advbench.datasets.dataset import LOCATION_FILE
+from advbench.datasets.dataset import LOCATION_FILE, stays_inside
 from advbench.datasets.decoding import MASK_RULE, decode_image, decode_mask
 from advbench.datasets.manifest import DatasetInfo, Row, Split, write_manifest
 from advbench.errors import AdvbenchError
@@ -67,10 +67,12 @@ def import_folder(
     for done, image in enumerate(image_files):
         progress(done, len(image_files))
         relative = image.relative_to(root).as_posix()
+        _check_name(relative)
         try:
             rows.append(_row(root, image, _mask_of(image, by_stem), name, split))
         except AdvbenchError as error:
-            faults[relative] = str(error).removeprefix(f"{image}: ")
+            reason = str(error).removeprefix(f"{image}: ")
+            faults[relative] = reason.replace(f"{root}/", "")
             rows.append(_excluded_row(root, image, name, split, faults[relative]))
     progress(len(image_files), len(image_files))
     _refuse_twins(rows)
@@ -119,11 +121,25 @@ def _find(root: Path, images: str | None, masks: str | None) -> tuple[list[Path]
 def _files(root: Path, glob: str) -> list[Path]:
     if glob.startswith("/") or ".." in Path(glob).parts:
         raise AdvbenchError(f"glob {glob!r} leaves the folder; give one relative to {root}")
+    try:
+        found = list(root.glob(glob))
+    except (ValueError, IndexError, NotImplementedError) as error:
+        raise AdvbenchError(f"{glob!r} is no glob; give one such as 'images/*.png'") from error
     return sorted(
         file
-        for file in root.glob(glob)
+        for file in found
         if file.is_file() and file.name.lower() not in _CLUTTER and not file.name.startswith(".")
     )
+
+
+def _check_name(relative: str) -> None:
+    """Refuse names that a manifest cannot hold on every system."""
+    plain = relative.encode("utf-8", "replace").decode() == relative
+    if not plain or "\\" in relative or ":" in relative.partition("/")[0]:
+        raise AdvbenchError(
+            f"{relative!r}: a name with a backslash, a leading drive or bytes that are no UTF-8 "
+            "cannot stand in a manifest; rename the file"
+        )
 
 
 def _mask_of(image: Path, by_stem: dict[str, list[Path]]) -> Path:
@@ -142,6 +158,10 @@ def _mask_of(image: Path, by_stem: dict[str, list[Path]]) -> Path:
 
 
 def _row(root: Path, image: Path, mask: Path, name: str, split: Split) -> Row:
+    _check_name(mask.relative_to(root).as_posix())
+    for file in (image, mask):
+        if not stays_inside(file, root):
+            raise AdvbenchError(f"{file}: points outside the folder; put the file itself there")
     decoded, truth = decode_image(image), decode_mask(mask)
     if truth.shape != decoded.pixels.shape[:2]:
         raise AdvbenchError(
