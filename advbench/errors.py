@@ -10,6 +10,10 @@ from typing import Any
 class AdvbenchError(Exception):
     """A fault of the input or the environment, told in one line that names the remedy."""
 
+    def __init__(self, message: str) -> None:
+        # A file's name may hold line breaks.
+        super().__init__(message.replace("\n", "\\n").replace("\r", "\\r"))
+
 
 class DamagedShardError(AdvbenchError):
     """A shard whose bytes are not those that were written."""

@@ -80,10 +80,10 @@ class Dataset:
 
 
 def stays_inside(path: Path, root: Path) -> bool:
-    """Whether a path, links followed, lies below ``root``; a loop of links lies nowhere."""
+    """Whether a path, links followed, lies below ``root``; what cannot be a path lies nowhere."""
     try:
         return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, ValueError):
         return False
 
 

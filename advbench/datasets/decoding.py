@@ -83,7 +83,11 @@ def decode_mask(path: Path) -> Mask:
 
 
 def _open(path: Path) -> PillowImage.Image:
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # a name longer than any file's
+        found = False
+    if not found:
         raise AdvbenchError(f"{path}: no such file; check the manifest and the dataset folder")
     if path.stat().st_size == 0:
         raise AdvbenchError(f"{path}: the file is empty; download or copy it again")

@@ -131,6 +131,16 @@ def test_no_image_there(opened: Dataset, part: str, what: str) -> None:
     assert "a.png" in refused(opened, part)
 
 
+@pytest.mark.parametrize("path", ["a\0b.png", "a" * 300 + ".png"], ids=["NUL", "long"])
+@pytest.mark.parametrize("part", ["image", "mask"])
+def test_paths_that_no_disk_holds(tmp_path: Path, part: str, path: str) -> None:
+    """Refused on opening or on reading, in one line either way."""
+    write_manifest(tmp_path, [row(**{part: path})], **INFO)
+    with pytest.raises(AdvbenchError) as caught:
+        getattr(open_folder(tmp_path), part)(row(**{part: path}))
+    one_line(caught.value)
+
+
 def test_files_elsewhere(tmp_path: Path) -> None:
     """``location.json`` leads to the files; a manifest alone does not."""
     folder = dataset(tmp_path / "set", files=tmp_path / "files")

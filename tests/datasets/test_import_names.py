@@ -89,6 +89,15 @@ def test_names_that_a_manifest_cannot_hold(tmp_path: Path, stem: str) -> None:
         opened.image(row)
 
 
+def test_fault_of_a_file_with_a_line_break(tmp_path: Path) -> None:
+    """The message stays one line whatever the file is called."""
+    source = forged_folder(tmp_path / "s", ("a\nb", "plain"))
+    (source / "Gt/a\nb.png").unlink()
+    with pytest.raises(AdvbenchError) as caught:
+        import_folder(source, tmp_path / "m", "mine")
+    one_line(caught.value)
+
+
 def test_colon_at_the_top(tmp_path: Path) -> None:
     """A name like a drive letter, straight below the root."""
     source = forged_folder(tmp_path / "s", ("12:30",), images="{}.png", masks="{}_gt.png")
