@@ -19,6 +19,7 @@ import torch
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.errors import AdvbenchError
+from advbench.memory import release_freed
 from advbench.pipelines.provenance import victim_identity
 from advbench.pixels import Image, pixels_sha256
 from advbench.scores.metrics import auc, noise_metrics
@@ -27,6 +28,8 @@ from advbench.scores.records import Record, has_key, path_of, write_records
 from advbench.shards.reader import Originals, Shard, ShardEntry, list_shards
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, Settings
 from advbench.victims.base import Victim
+
+TRIM_EVERY = 16  # images
 
 Progress = Callable[[str, int, int], None]
 LoadVictim = Callable[[dict[str, str]], Victim]
@@ -149,7 +152,9 @@ def evaluate(
         done = 0
         for variant, todo, keys in pending:
             records: dict[Cell, list[Record]] = {cell: [] for cell in todo}
-            for sample_id, image in _images(variant, originals):
+            for number, (sample_id, image) in enumerate(_images(variant, originals)):
+                if number % TRIM_EVERY == 0:
+                    release_freed()
                 for cell, record in _score(
                     request, dataset, victim, variant, todo, sample_id, image, originals
                 ):
