@@ -25,14 +25,18 @@ class Victim(ABC):
     Attributes:
         name: registry name.
         threshold: a pixel is forged where its probability is above it.
-        working_side: the side of the square it sees, None where it works at native size.
+        working_sides: per size, the side of the square it sees; a size that is not named works at
+            native size.
+        resampling: how images are brought there: ``bilinear`` samples four pixels as OpenCV does,
+            ``antialias`` widens the filter when shrinking as PIL does.
         network: the ``nn.Module``; the full size has exactly the authors' state_dict keys.
         weights: where the weights came from, with their sha256 and a label.
     """
 
     name: ClassVar[str]
     threshold: ClassVar[float] = 0.5
-    working_side: ClassVar[int | None] = None
+    working_sides: ClassVar[dict[Size, int]] = {}
+    resampling: ClassVar[Literal["bilinear", "antialias"]] = "bilinear"
 
     def __init__(self, network: nn.Module, weights: Weights, size: Size = "full") -> None:
         self.network = network.eval().requires_grad_(False)
@@ -85,19 +89,30 @@ class Victim(ABC):
         """float [0, 1] N×3×H×W → probability of forgery N×1×H×W."""
         return torch.sigmoid(self.logits(images))
 
+    @property
+    def working_side(self) -> int | None:
+        """The side of the square it sees, None where it works at native size."""
+        return self.working_sides.get(self.size)
+
     def fit(self, image: Image) -> Image:
         """Bring a native uint8 image to the working size; what is attacked and stored is this."""
-        if self.working_side is None or image.shape[:2] == (self.working_side,) * 2:
+        side = self.working_side
+        if side is None or image.shape[:2] == (side, side):
             return image
+        if self.resampling == "antialias":
+            from PIL import Image as Pillow
+
+            resized = Pillow.fromarray(image).resize((side, side), Pillow.Resampling.BILINEAR)
+            return np.array(resized)
         import cv2
 
-        side = (self.working_side, self.working_side)
-        return np.asarray(cv2.resize(image, side, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        resized = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, dtype=np.uint8)
 
     @property
     def space(self) -> str:
         """Name of the working-size rule: part of every provenance key."""
-        return "native" if self.working_side is None else f"bilinear-{self.working_side}"
+        return "native" if self.working_side is None else f"{self.resampling}-{self.working_side}"
 
     @property
     def device(self) -> torch.device:

@@ -31,7 +31,7 @@ class ToyVictim(Victim):
 class SquareVictim(ToyVictim):
     """The same at a working size of 32²."""
 
-    working_side: ClassVar[int | None] = 32
+    working_sides: ClassVar[dict[Size, int]] = {"small": 32, "full": 32}
 
 
 def _make(cls: type[ToyVictim], seed: int) -> ToyVictim:

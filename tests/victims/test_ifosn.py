@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zlib
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,8 +9,7 @@ import torch.nn.functional as F
 import advbench
 from advbench.victims.ifosn import SIZES, ScseUnet
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden figures are not here")
+from .golden import assert_keys, differences, needs_golden, picture, set_weights
 
 
 @pytest.fixture(scope="module")
@@ -44,58 +38,28 @@ def test_full_size_has_the_authors_counts(full):
 
 @needs_golden
 def test_full_size_has_the_authors_keys(full):
-    keys = json.loads((GOLDEN / "ifosn_keys.json").read_text())
-    assert {k: list(v.shape) for k, v in full.state_dict().items()} == dict(keys)
-
-
-def rng(name: str) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-
-
-def golden_weights(network: torch.nn.Module) -> None:
-    """Weights by the rule of the golden figures."""
-    state = network.state_dict()
-    for key, value in state.items():
-        last = key.rpartition(".")[2]
-        z = torch.from_numpy(np.asarray(rng(key).standard_normal(tuple(value.shape))))
-        if last == "running_mean":
-            state[key] = 0.1 * z
-        elif last == "running_var":
-            state[key] = 1 + 0.2 * z.abs()
-        elif last == "bias":
-            state[key] = 0.05 * z
-        elif last != "num_batches_tracked":
-            fan = max(1, int(np.prod(value.shape[1:])))
-            state[key] = 1 + 0.1 * z if z.ndim == 1 else z / np.sqrt(fan)
-    network.load_state_dict(state)
+    assert_keys(full, "ifosn")
 
 
 @needs_golden
-def test_golden_figures():
-    """Logits, probabilities, input gradient and loss of the authors' code in float64."""
-    expected = np.load(GOLDEN / "ifosn.npz")
-    network = ScseUnet(SIZES["full"]).double().eval()
-    golden_weights(network)
-    height, width = 128, 160
-    coarse = torch.from_numpy(rng("input:ifosn").random((1, 3, height // 8, width // 8)))
-    x = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
-    x = x + 0.05 * torch.from_numpy(rng("noise:ifosn").standard_normal((1, 3, height, width)))
-    x = x.clamp(0, 1).requires_grad_()
-    mask = torch.zeros(1, 1, height, width, dtype=torch.float64)
-    mask[..., height // 4 : height // 2, width // 3 : 2 * width // 3] = 1
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-7), (torch.float32, 1e-3)])
+def test_golden_figures(dtype, bound):
+    """Logits, probabilities, input gradient and loss of the authors' code."""
+    network = ScseUnet(SIZES["full"]).to(dtype).eval()
+    set_weights(network)
+    image, mask = (value.to(dtype) for value in picture("ifosn", 128, 160))
+    x = image.requires_grad_()
     logits = network.logits((x - 0.5) / 0.5)
     loss = F.binary_cross_entropy_with_logits(logits, mask)
     (gradient,) = torch.autograd.grad(loss, x)
     found = {
-        "logit": logits.detach()[..., ::2, ::2],
-        "prob": torch.sigmoid(logits).detach()[..., ::2, ::2],
+        "logit": logits[..., ::2, ::2],
+        "prob": torch.sigmoid(logits)[..., ::2, ::2],
         "input_grad": gradient[..., ::2, ::2],
-        "loss": loss.detach(),
+        "loss": loss,
     }
-    for name, value in found.items():
-        theirs = expected[name]
-        difference = np.abs(value.numpy().reshape(theirs.shape) - theirs).max()
-        assert difference <= 1e-7 * np.abs(theirs).max(), name
+    apart = differences("ifosn", found)
+    assert max(apart.values()) <= bound, apart
 
 
 def test_small_size_is_the_same_network(small):
