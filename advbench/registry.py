@@ -173,12 +173,15 @@ ATTACKS = Registry(
     },
 )
 
-_USE_IFOSN = "use --victim ifosn, or bring your own with --plugin module:Class"
 VICTIMS = Registry(
     "victim",
     "advbench.victims.base:Victim",
-    {"ifosn": Entry("advbench.victims.ifosn:IFOSN", "IF-OSN: SCSE U-Net on SENet, native size")},
-    dict.fromkeys(("mvssnet", "hdfnet", "code"), _USE_IFOSN),
+    {
+        "mvssnet": Entry("advbench.victims.mvssnet:MVSSNet", "ResNets on image and noise, 512²"),
+        "ifosn": Entry("advbench.victims.ifosn:IFOSN", "SCSE U-Net on SENet, native size"),
+        "hdfnet": Entry("advbench.victims.hdfnet:HDFNet", "SRM transformers and fusion, 256²"),
+        "code": Entry("advbench.victims.code:CoDE", "reinforcement-learnt rollout, 512²"),
+    },
 )
 
 DEFENSES = Registry(

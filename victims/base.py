@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from advbench.victims.weights import Weights, load_network_weights
 
 Depth = Literal["shallow", "middle", "topmost"]
 Size = Literal["small", "full"]
+
+PLAIN_OBJECTIVE = "advbench.victims.training.objective:Localization"
 
 
 class Victim(ABC):
@@ -29,6 +31,9 @@ class Victim(ABC):
             native size.
         resampling: how images are brought there: ``bilinear`` samples four pixels as OpenCV does,
             ``antialias`` widens the filter when shrinking as PIL does.
+        objectives: what it can be trained by, ``module:Class`` by name, its own one first.
+        recipes: per size, the fields of the training recipe that differ from the defaults.
+        dead_keys: prefixes of keys in the authors' file that the network does without.
         network: the ``nn.Module``; the full size has exactly the authors' state_dict keys.
         weights: where the weights came from, with their sha256 and a label.
     """
@@ -37,6 +42,9 @@ class Victim(ABC):
     threshold: ClassVar[float] = 0.5
     working_sides: ClassVar[dict[Size, int]] = {}
     resampling: ClassVar[Literal["bilinear", "antialias"]] = "bilinear"
+    objectives: ClassVar[dict[str, str]] = {"plain": PLAIN_OBJECTIVE}
+    recipes: ClassVar[dict[Size, dict[str, Any]]] = {}
+    dead_keys: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, network: nn.Module, weights: Weights, size: Size = "full") -> None:
         self.network = network.eval().requires_grad_(False)
@@ -67,7 +75,7 @@ class Victim(ABC):
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = cls.build_network(chosen)
-        described = load_network_weights(network, cls.name, chosen, weights, seed)
+        described = load_network_weights(network, cls.name, chosen, weights, seed, cls.dead_keys)
         # Channels last: the same numbers up to the order of float sums, passes 1.5 times faster.
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(network, described, chosen)

@@ -19,7 +19,8 @@ try:
 except ImportError:  # the module's name in earlier releases of timm
     from timm.models.legacy_senet import SEBottleneck
 
-from advbench.victims.base import Depth, Size, Victim
+from advbench.victims.base import PLAIN_OBJECTIVE, Depth, Size, Victim
+from advbench.victims.tiling import tiled_logits
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,13 @@ def _stage(inputs: int, planes: int, blocks: int, stride: int, widths: Widths) -
 
 
 class IFOSN(Victim):
-    """IF-OSN at native size: RGB, ``(x - 0.5) / 0.5``, threshold 0.5."""
+    """IF-OSN at native size, in tiles above 896 pixels: RGB, ``(x - 0.5) / 0.5``, threshold 0.5."""
 
     name: ClassVar[str] = "ifosn"
+    objectives: ClassVar[dict[str, str]] = {
+        "osn": "advbench.victims.training.social:SocialNetwork",
+        "plain": PLAIN_OBJECTIVE,
+    }
     network: ScseUnet
 
     @classmethod
@@ -161,7 +166,7 @@ class IFOSN(Victim):
         return ScseUnet(SIZES[size])
 
     def logits(self, images: Tensor) -> Tensor:
-        return self.network.logits((images - 0.5) / 0.5)
+        return tiled_logits(lambda tile: self.network.logits((tile - 0.5) / 0.5), images)
 
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         names = {

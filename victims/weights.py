@@ -1,25 +1,28 @@
-"""Weights: loaded without unpickling, named by their sha256 and by where they came from."""
+"""Weights: put into a network where they fit, named by their sha256 and by where they came from."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import pickle
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from advbench.errors import AdvbenchError, first_line
+from advbench.errors import AdvbenchError
+from advbench.registry import VICTIMS
+from advbench.victims.checkpoints import read_checkpoint
 
-# Prefixes that the authors' files put before their networks' own keys.
-_PREFIXES = ("module.det_net.", "module.", "det_net.")
+# Prefix that the authors' files put before every key, with what lies beside it and is dropped:
+# DataParallel; IF-OSN's detector beside its simulator of social networks.
+_WRAPPERS: dict[str, tuple[str, ...]] = {"module.": (), "det_net.": ("osn_net.",)}
+# Counters that eval mode ignores; files of PyTorch before 0.4.1 lack them.
+_OPTIONAL = ".num_batches_tracked"
+_LIKENESS = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,81 +46,122 @@ def builtin_path(victim: str, size: str) -> Path:
 
 
 def load_network_weights(
-    network: nn.Module, victim: str, size: str, source: str | None, seed: int
+    network: nn.Module,
+    victim: str,
+    size: str,
+    source: str | None,
+    seed: int,
+    dead_keys: tuple[str, ...] = (),
 ) -> Weights:
-    """Put weights into ``network``; ``source`` as in :meth:`Victim.load`."""
+    """Put weights into ``network``; ``source`` as in :meth:`Victim.load`.
+
+    Raises:
+        AdvbenchError: the file cannot be read, fits another network, or holds NaN or infinity.
+    """
     if source is None:
         return Weights(_state_sha256(network.state_dict()), f"random:{seed}")
     path = builtin_path(victim, size) if source == "builtin" else Path(source)
-    if not path.is_file():
+    if source == "builtin" and not path.is_file():
         raise AdvbenchError(
             f"{victim} ({size}): no built-in weights of that size; give --weights PATH"
-            if source == "builtin"
-            else f"{path}: no such weights file; give --weights the path of a checkpoint"
         )
-    data = path.read_bytes()
-    sha256 = hashlib.sha256(data).hexdigest()
-    load_state(network, _without_prefix(read_state(path, data), network), path, victim, size)
+    sha256, content = read_checkpoint(path)
+    own = network.state_dict()
+    state = _unwrapped(content, own, dead_keys)
+    differences = _differences(own, state)
+    if differences:
+        asked = (victim, size)
+        like = _lookalike(content, asked, _likeness(content, own, dead_keys))
+        raise AdvbenchError(f"{path}: does not fit {victim} ({size}): {differences}{like}")
+    for key, value in state.items():
+        if not value.to(own[key].dtype).isfinite().all():
+            raise AdvbenchError(
+                f"{path}: {key} holds NaN or infinity; give weights whose training did not diverge"
+            )
+    network.load_state_dict(own | state)
     return Weights(sha256, label_of(path, sha256))
 
 
 def label_of(path: Path, sha256: str) -> str:
-    """``builtin`` where the card beside the file says so and its sum agrees, else ``file:…``."""
-    card = path.with_suffix(".json")
-    if card.is_file():
-        described: dict[str, Any] = json.loads(card.read_text())
-        if described.get("sha256") == sha256:
-            return str(described.get("label", f"file:{sha256[:12]}"))
+    """The label of the card beside the file where its sum agrees, else ``file:…``."""
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError, RecursionError):  # none, damaged, or somebody else's
+        card = None
+    if isinstance(card, dict) and card.get("sha256") == sha256:
+        label = card.get("label")
+        if isinstance(label, str):
+            return label
     return f"file:{sha256[:12]}"
 
 
-def read_state(path: Path, data: bytes) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file, read with ``weights_only=True``."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_safetensors(data)
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise AdvbenchError(
-            f"{path}: not a weights file that can be read ({first_line(error)})"
-        ) from error
-    if isinstance(content, dict):
-        for key in ("state_dict", "model"):
-            if isinstance(content.get(key), dict):
-                content = content[key]
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return dict(content)
-    raise AdvbenchError(f"{path}: holds no state_dict; give a file of network weights")
+def _unwrapped(
+    content: Mapping[str, Tensor], own: Collection[str], dead_keys: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """What a file holds for a network of keys ``own``, under the network's names."""
+    state = dict(content)
+    for prefix, beside in _WRAPPERS.items():
+        wrapped = any(key.startswith(prefix) for key in state)
+        if wrapped and not state.keys() & own:
+            inside = {key: value for key, value in state.items() if not key.startswith(beside)}
+            state = {key.removeprefix(prefix): value for key, value in inside.items()}
+    return {key: value for key, value in state.items() if not key.startswith(dead_keys)}
 
 
-def load_state(
-    network: nn.Module, state: dict[str, Tensor], path: Path, victim: str, size: str
-) -> None:
-    """Strict load whose refusal says which keys and shapes differ."""
-    own = network.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """What keeps a state from being loaded, empty where nothing does."""
     shapes = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
-    if missing or extra or shapes:
-        faults = [
-            f"{len(keys)} {what} (first: {keys[0]})"
-            for what, keys in (
-                ("missing keys", missing),
-                ("unknown keys", extra),
-                ("keys of another shape", sorted(shapes)),
-            )
-            if keys
-        ]
-        raise AdvbenchError(f"{path}: does not fit {victim} ({size}): {', '.join(faults)}")
-    network.load_state_dict(state)
+    faults = []
+    for what, keys in (
+        ("missing keys", [k for k in own.keys() - state.keys() if not k.endswith(_OPTIONAL)]),
+        ("unknown keys", list(state.keys() - own.keys())),
+        ("keys of another shape", shapes),
+    ):
+        if keys:
+            faults.append(f"{len(keys)} {what} (first: {min(keys):.80})")
+    if shapes:
+        first = min(shapes)
+        faults[-1] += f", {list(state[first].shape)} instead of {list(own[first].shape)}"
+    return ", ".join(faults)
 
 
-def _without_prefix(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    own = network.state_dict().keys()
-    for prefix in _PREFIXES:
-        stripped = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        if own & stripped.keys():
-            return stripped
-    return state
+def _lookalike(content: Mapping[str, Tensor], asked: tuple[str, str], likeness: float) -> str:
+    """The registered network that a file fits best, where that is not the one asked for."""
+    candidates = [(likeness, *asked), *_likenesses(content, asked)]
+    likeness, victim, size = max(candidates, key=lambda candidate: candidate[0])
+    if likeness <= _LIKENESS or (victim, size) == asked:
+        return ""
+    options = {f"--victim {victim}": asked[0] != victim, f"--size {size}": asked[1] != size}
+    remedy = " ".join(option for option, differs in options.items() if differs)
+    return f"; it looks like {victim} ({size}): give {remedy}"
+
+
+def _likenesses(
+    content: Mapping[str, Tensor], asked: tuple[str, str]
+) -> Iterator[tuple[float, str, str]]:
+    for victim in VICTIMS.names():
+        for size in ("full", "small"):
+            if (victim, size) == asked:
+                continue
+            try:
+                found = VICTIMS.get(victim)
+                with torch.device("meta"), torch.random.fork_rng(devices=[]), catch_warnings():
+                    simplefilter("ignore")  # of values that meta tensors cannot take
+                    own = found.build_network(size).state_dict()
+            except Exception:  # broken, or not to be built without values: no candidate
+                continue
+            yield _likeness(content, own, found.dead_keys), victim, size
+
+
+def _likeness(
+    content: Mapping[str, Tensor], own: Mapping[str, Tensor], dead_keys: tuple[str, ...]
+) -> float:
+    """Share of keys of one shape in both, among all keys of either."""
+    theirs, ours = (
+        {(key, value.shape) for key, value in state.items() if not key.endswith(_OPTIONAL)}
+        for state in (_unwrapped(content, own, dead_keys), own)
+    )
+    return len(theirs & ours) / max(1, len({key for key, _ in theirs | ours}))
 
 
 def _state_sha256(state: dict[str, Tensor]) -> str:

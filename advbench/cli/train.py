@@ -62,7 +62,7 @@ def victim(
 
     cls = VICTIMS.get(name)
     try:
-        recipe = Recipe(**parse_settings(pairs))
+        recipe = Recipe(**(cls.recipes.get(size, {}) | parse_settings(pairs)))
     except ValidationError as error:
         fault = error.errors()[0]
         raise AdvbenchError(

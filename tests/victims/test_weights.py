@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import io
 import json
 import pickle
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+from typing import ClassVar
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 import advbench
 from advbench.errors import AdvbenchError
-from advbench.victims.weights import builtin_path
+from advbench.registry import VICTIMS, Entry
+from advbench.victims.base import Depth, Size, Victim
+from advbench.victims.weights import builtin_path, label_of, load_network_weights
+
+from .golden import FOLDER, needs_golden
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +91,6 @@ def test_refusals(victim, tmp_path, content, expected):
 
 
 def saved(content: object) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
@@ -122,3 +131,296 @@ def test_shipped_weights_are_those_of_their_card():
 def test_full_size_has_no_shipped_weights():
     with pytest.raises(AdvbenchError, match="no built-in weights of that size; give --weights"):
         advbench.load_victim("ifosn", size="full")
+
+
+def network_of(shapes: Iterable[tuple[str, list[int]]]) -> nn.Module:
+    """A network whose state has these keys and shapes, with random values."""
+    root = nn.Module()
+    for key, shape in shapes:
+        *path, last = key.split(".")
+        module = root
+        for part in path:
+            if part not in dict(module.named_children()):
+                module.add_module(part, nn.Module())
+            module = getattr(module, part)
+        counter = last == "num_batches_tracked"
+        module.register_buffer(last, torch.tensor(5) if counter else torch.randn(shape))
+    return root
+
+
+def authors_keys(victim: str) -> list[tuple[str, list[int]]]:
+    return [(key, shape) for key, shape in json.loads((FOLDER / f"{victim}_keys.json").read_text())]
+
+
+def dataparallel(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"module.{key}": value for key, value in state.items()}
+
+
+def with_simulator(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """IF-OSN's file as train.py writes it: detector and simulator below one module."""
+    detector = {f"module.det_net.{key}": value for key, value in state.items()}
+    return {"module.osn_net.inc.conv.weight": torch.zeros(2)} | detector
+
+
+def with_settings(state: dict[str, Tensor]) -> dict[str, object]:
+    """CoDE's file: episode, optimizer and command line beside the weights."""
+    return {
+        "episode": 3,
+        "state_dict": state,
+        "optimizer": {"state": {0: {"step": 1}}},
+        "args": argparse.Namespace(lr=1e-4, gpu="0"),
+    }
+
+
+@needs_golden
+@pytest.mark.parametrize(
+    ("victim", "wrap"),
+    [
+        ("mvssnet", dict),
+        ("mvssnet", dataparallel),
+        ("mvssnet", lambda state: {"model": state, "epoch": 3, "args": argparse.Namespace()}),
+        ("ifosn", with_simulator),
+        ("hdfnet", dict),
+        ("hdfnet", dataparallel),
+        ("code", with_settings),
+        ("code", lambda state: with_settings(dataparallel(state))),
+    ],
+)
+def test_authors_files(tmp_path, victim, wrap):
+    """The authors' keys, in smaller shapes, wrapped as their files have them."""
+    shapes = [(key, [min(side, 2) for side in shape]) for key, shape in authors_keys(victim)]
+    source, target = network_of(shapes), network_of(shapes)
+    path = tmp_path / "w.pth"
+    path.write_bytes(saved(wrap(source.state_dict())))
+    load_network_weights(target, victim, "full", str(path), 0)
+    theirs, ours = source.state_dict(), target.state_dict()
+    assert ours.keys() == dict(shapes).keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+class Toy(Victim):
+    """Two sizes that differ in a width; its authors' file holds a classifier besides."""
+
+    name: ClassVar[str] = "toy"
+    dead_keys: ClassVar[tuple[str, ...]] = ("classifier.", "sobel.weight")
+
+    @classmethod
+    def build_network(cls, size: Size) -> nn.Module:
+        width = 8 if size == "full" else 4
+        return nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.Conv2d(width, 1, 1))
+
+    def logits(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+    def taps(self, depth: Depth) -> dict[str, nn.Module]:
+        return {"0": self.network[0]}
+
+
+class Huge(Toy):
+    """Fits into no memory."""
+
+    name: ClassVar[str] = "huge"
+
+    @classmethod
+    def build_network(cls, size: Size) -> nn.Module:
+        return nn.ModuleDict({"head": nn.Linear(10**7, 10**7), "tail": nn.Linear(3, 4)})
+
+
+class Unbuildable(Toy):
+    """Needs values to be built, and the global generator."""
+
+    name: ClassVar[str] = "unbuildable"
+
+    @classmethod
+    def build_network(cls, size: Size) -> nn.Module:
+        torch.rand(1, device="cpu")
+        return nn.Linear(int(torch.ones(1).item()), 1)
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    module = ModuleType("toys_of_weights")
+    for cls in (Unbuildable, Toy, Huge):
+        setattr(module, cls.__name__, cls)
+        entry = Entry(f"toys_of_weights:{cls.__name__}", "")
+        monkeypatch.setitem(VICTIMS.entries, cls.name, entry)
+    monkeypatch.setitem(VICTIMS.entries, "gone", Entry("toys_of_weights:Gone", ""))
+    monkeypatch.setitem(sys.modules, "toys_of_weights", module)
+
+
+@pytest.fixture
+def toy_state() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    state = Toy.build_network("full").state_dict()
+    return {k: torch.randn(v.shape) if v.ndim else torch.tensor(7) for k, v in state.items()}
+
+
+def load_toy(path, content: object, size: Size = "full") -> Victim:
+    path.write_bytes(saved(content))
+    return Toy.load(size, str(path))
+
+
+def toy_refusal(path, content: object, size: Size = "full") -> str:
+    with pytest.raises(AdvbenchError) as refused:
+        load_toy(path, content, size)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert "\n" not in str(refused.value)
+    return str(refused.value).removeprefix(f"{path}: ")
+
+
+def hollow(state: Iterable[tuple[str, Iterable[int]]]) -> dict[str, Tensor]:
+    """Tensors of these shapes that take no room, in memory nor in a file."""
+    return {
+        key: torch.zeros(1).expand(*shape) if shape else torch.tensor(0) for key, shape in state
+    }
+
+
+def test_dead_keys_are_dropped(tmp_path, toy_state):
+    """Those that begin as the victim names them, and no others."""
+    path = tmp_path / "w.pth"
+    dead = {"classifier.0.weight": torch.ones(3), "sobel.weight": torch.full((1,), torch.nan)}
+    for wrap in (dict, dataparallel):
+        loaded = load_toy(path, wrap(toy_state | dead)).network.state_dict()
+        assert all(torch.equal(loaded[key], toy_state[key]) for key in loaded)
+    for key in ("my.classifier.weight", "sobel.bias", "osn_net.weight"):
+        message = toy_refusal(path, toy_state | dead | {key: torch.ones(1)})
+        assert f": 1 unknown keys (first: {key})" in message
+
+
+def test_what_lies_beside_the_detector_is_its_simulator_alone(tmp_path, toy_state):
+    path = tmp_path / "w.pth"
+    file = with_simulator(toy_state)
+    assert torch.equal(load_toy(path, file).network[2].bias, toy_state["2.bias"])
+    message = toy_refusal(path, file | {"module.other.weight": torch.ones(1)})
+    assert message == "does not fit toy (full): 1 unknown keys (first: other.weight)"
+
+
+def test_own_names_that_look_like_a_prefix(tmp_path):
+    shapes = [("module.weight", [2, 2]), ("module.bias", [2])]
+    source = network_of(shapes)
+    path = tmp_path / "w.pth"
+    for wrap in (dict, dataparallel):
+        path.write_bytes(saved(wrap(source.state_dict())))
+        target = network_of(shapes)
+        load_network_weights(target, "own", "full", str(path), 0)
+        assert torch.equal(target.module.weight, source.module.weight)
+
+
+def test_counters_of_batches_may_be_missing(tmp_path, toy_state):
+    """PyTorch before 0.4.1 wrote none; every other key must be there."""
+    path = tmp_path / "w.pth"
+    counter = toy_state.pop("1.num_batches_tracked")
+    assert counter == 7
+    loaded = load_toy(path, toy_state).network.state_dict()
+    assert loaded["1.num_batches_tracked"] == 0
+    assert all(torch.equal(loaded[key], toy_state[key]) for key in toy_state)
+    for key in ("1.running_mean", "1.running_var", "1.weight"):
+        message = toy_refusal(path, {k: v for k, v in toy_state.items() if k != key})
+        assert message == f"does not fit toy (full): 1 missing keys (first: {key})"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32(tmp_path, toy_state, dtype):
+    stored = {k: v.to(dtype) if v.is_floating_point() else v for k, v in toy_state.items()}
+    loaded = load_toy(tmp_path / "w.pth", stored).network.state_dict()
+    for key, value in stored.items():
+        expected = value.float() if value.is_floating_point() else value
+        assert loaded[key].dtype == expected.dtype
+        assert torch.equal(loaded[key], expected)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (torch.nan, torch.float32),
+        (torch.inf, torch.float16),
+        (-torch.inf, torch.bfloat16),
+        (1e300, torch.float64),
+    ],
+)
+def test_values_that_are_not_finite(tmp_path, toy_state, value, dtype):
+    damaged = toy_state["1.running_var"].to(dtype)
+    damaged[3] = value
+    message = toy_refusal(tmp_path / "w.pth", toy_state | {"1.running_var": damaged})
+    assert message.startswith("1.running_var holds NaN or infinity; ")
+
+
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_other_size_is_named(toys, tmp_path, size):
+    state = Toy.build_network(size).state_dict()
+    asked = "full" if size == "small" else "small"
+    shapes = "[4] instead of [8]" if size == "small" else "[8] instead of [4]"
+    assert toy_refusal(tmp_path / "w.pth", dataparallel(state), asked) == (
+        f"does not fit toy ({asked}): 7 keys of another shape (first: 0.bias), {shapes}; "
+        f"it looks like toy ({size}): give --size {size}"
+    )
+
+
+def test_small_file_for_the_full_network():
+    path = str(builtin_path("ifosn", "small"))
+    with pytest.raises(AdvbenchError, match=r"; it looks like ifosn \(small\): give --size small$"):
+        advbench.load_victim("ifosn", size="full", weights=path)
+
+
+def test_other_victim_is_named_without_being_built(toys, tmp_path):
+    """Compared by shapes alone: this network would take 400 TB."""
+    with torch.device("meta"):
+        state = Huge.build_network("full").state_dict()
+    file = hollow((key, value.shape) for key, value in state.items())
+    generator = torch.get_rng_state()
+    assert toy_refusal(tmp_path / "w.pth", file) == (
+        "does not fit toy (full): 8 missing keys (first: 0.bias), "
+        "4 unknown keys (first: head.bias); it looks like huge (full): give --victim huge"
+    )
+    assert "give --victim huge --size full" in toy_refusal(tmp_path / "w.pth", file, "small")
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_nothing_is_claimed_of_half_or_less(toys, tmp_path):
+    """2 of huge's 4 keys are half; 3 of 4 are more."""
+    path = tmp_path / "w.pth"
+    shapes = {"head.bias": (10**7,), "tail.weight": (4, 3), "tail.bias": (4,)}
+    assert "it looks like huge" in toy_refusal(path, hollow(shapes.items()))
+    del shapes["head.bias"]
+    assert "looks like" not in toy_refusal(path, hollow(shapes.items()))
+
+
+def test_nothing_is_claimed_where_the_one_asked_for_is_nearest(toys, tmp_path, toy_state):
+    toy_state["extra.weight"] = toy_state.pop("2.weight")
+    message = toy_refusal(tmp_path / "w.pth", toy_state)
+    assert message.endswith("1 unknown keys (first: extra.weight)")
+
+
+@needs_golden
+@pytest.mark.parametrize("victim", ["mvssnet", "ifosn", "hdfnet", "code"])
+@pytest.mark.parametrize("wrap", [dict, dataparallel, with_settings])
+def test_authors_files_are_recognized(toys, tmp_path, victim, wrap):
+    if victim not in VICTIMS.standard():
+        pytest.skip("not in this version")
+    message = toy_refusal(tmp_path / "w.pth", wrap(hollow(authors_keys(victim))))
+    assert message.endswith(f"; it looks like {victim} (full): give --victim {victim}")
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps({"sha256": "0" * 64, "label": "mine"}).encode(),
+        json.dumps({"sha256": "f" * 64, "label": ["mine"]}).encode(),
+        json.dumps({"sha256": "f" * 64}).encode(),
+    ],
+)
+def test_card_that_says_nothing_of_the_file(tmp_path, card):
+    (tmp_path / "w.json").write_bytes(card)
+    assert label_of(tmp_path / "w.pth", "f" * 64) == "file:ffffffffffff"
+
+
+def test_card_labels_its_file(tmp_path):
+    assert label_of(tmp_path / "w.pth", "f" * 64) == "file:ffffffffffff"
+    card = {"sha256": "f" * 64, "label": "mine"}
+    (tmp_path / "w.json").write_text(json.dumps(card))
+    assert label_of(tmp_path / "w.pth", "f" * 64) == "mine"

@@ -28,12 +28,16 @@ def noise_energy(images: Tensor) -> Tensor:
 
 
 class NoiseGuidance(nn.Module):
-    """The head, listening to the first shallow tap of a victim."""
+    """The head, listening to a module of a victim: the first shallow tap, or the one named."""
 
-    def __init__(self, victim: Victim, crop: int) -> None:
+    def __init__(self, victim: Victim, crop: int, module: str | None = None) -> None:
         super().__init__()
-        module = next(iter(victim.taps("shallow").values()))
-        module.register_forward_hook(self._keep)
+        listened = (
+            victim.network.get_submodule(module)
+            if module
+            else next(iter(victim.taps("shallow").values()))
+        )
+        listened.register_forward_hook(self._keep)
         with torch.no_grad():
             parameter = next(victim.network.parameters())
             victim.logits(torch.zeros(2, 3, crop, crop, device=parameter.device))

@@ -15,20 +15,23 @@ from math import cos, pi
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
-from advbench.pixels import to_unit
+from advbench.pixels import Image, Mask, to_unit
+from advbench.streams import stream_key
 from advbench.victims.base import Size, Victim
 from advbench.victims.training.data import Crops, Examples
 from advbench.victims.training.guidance import NoiseGuidance
+from advbench.victims.training.objective import make_objective
 from advbench.victims.training.recipe import Recipe
+from advbench.victims.training.residuals import start_from_residuals
 from advbench.victims.weights import Weights
 
 
@@ -72,11 +75,16 @@ def train(
     np.random.seed(recipe.seed)
     torch.manual_seed(recipe.seed)
     network = victim_class.build_network(size).to(device)
+    start_from_residuals(network, recipe.residual_start)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(victim_class, size, network, recipe, folder, _run_key(source, recipe))
     run.resume()
+    victim = run.objective.victim
+    training, validation = (_at_working_size(e, victim) for e in (training, validation))
     crops = Crops(training, recipe)
     for number in range(len(run.curve), recipe.epochs):
+        if run.stalled:
+            break
         started = time.perf_counter()
         loss = run.train_epoch(crops, number, device)
         f1 = run.validate(validation, device)
@@ -86,12 +94,19 @@ def train(
     return run.save_weights(source)
 
 
-def localization_loss(logits: Tensor, masks: Tensor, dice_weight: float) -> Tensor:
-    """Binary cross-entropy plus weighted soft Dice over the batch (squared sums, smooth 1)."""
-    probability = torch.sigmoid(logits)
-    overlap = 2 * (probability * masks).sum() + 1
-    dice = 1 - overlap / ((probability**2).sum() + (masks**2).sum() + 1)
-    return F.binary_cross_entropy_with_logits(logits, masks) + dice_weight * dice
+def _at_working_size(examples: Examples, victim: Victim) -> Examples:
+    """What the victim will see; masks by nearest neighbour."""
+
+    def load(number: int) -> tuple[Image, Mask]:
+        image, mask = examples.load(number)
+        fitted = victim.fit(image)
+        if fitted.shape != image.shape:
+            size = (fitted.shape[1], fitted.shape[0])
+            resized = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+            mask = resized.astype(np.bool_)
+        return fitted, mask
+
+    return Examples(examples.names, load)
 
 
 def _run_key(source: dict[str, Any], recipe: Recipe) -> str:
@@ -119,10 +134,19 @@ class _Run:
             use_buffers=True,
         )
         # After the copy above, so that the average carries no hook.
-        self.guidance = NoiseGuidance(self._victim(network), recipe.crop)
-        self.guidance.to(next(network.parameters()).device)
+        victim = self._victim(network)
+        self.objective = make_objective(victim, recipe)
+        self.guidance = NoiseGuidance(victim, recipe.crop, self.objective.guided)
+        device = next(network.parameters()).device
+        self.objective.to(device)
+        self.guidance.to(device)
+        # float16 keeps a tenth of a grey level; bfloat16 would round away the traces themselves.
+        self.mixed = recipe.precision == "fp16" or (
+            recipe.precision == "auto" and device.type == "cuda"
+        )
+        self.scaler = torch.GradScaler(device.type, enabled=self.mixed)
         self.optimizer = torch.optim.AdamW(
-            [*network.parameters(), *self.guidance.parameters()],
+            [*network.parameters(), *self.objective.parameters(), *self.guidance.parameters()],
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
         )
@@ -132,7 +156,9 @@ class _Run:
 
     def train_epoch(self, crops: Crops, number: int, device: str) -> float:
         self.network.train()
-        victim = self._victim(self.network)
+        # Noise of the objective and dropout: a resumed epoch draws what an uninterrupted one draws.
+        torch.manual_seed(stream_key(self.recipe.seed, "epoch", number))
+        self.objective.start_epoch()
         total = torch.zeros((), device=device)
         for step, (images, masks) in enumerate(crops.epoch(number)):
             progress = (number + step / len(crops)) / self.recipe.epochs
@@ -140,19 +166,22 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate
             images = images.to(device, memory_format=torch.channels_last)
-            logits = victim.logits(images)
-            loss = localization_loss(logits, masks.to(device), self.recipe.dice)
+            with torch.autocast(images.device.type, torch.float16, enabled=self.mixed):
+                loss = self.objective.loss(images, masks.to(device))
+                guided = loss + self.recipe.guidance * self.guidance.loss(images)
             self.optimizer.zero_grad(set_to_none=True)
-            (loss + self.recipe.guidance * self.guidance.loss(images)).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(guided).backward()  # type: ignore[no-untyped-call]
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-            self.optimizer.step()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
             self.average.update_parameters(self.network)
             total += loss.detach()
         return float(total) / max(len(crops), 1)
 
     @torch.no_grad()
     def validate(self, examples: Examples, device: str) -> float:
-        """Mean pixel F1 of the averaged weights at the victim's threshold, native size."""
+        """Mean pixel F1 of the averaged weights at the victim's threshold and working size."""
         victim = self._victim(self.average.module.eval())
         scores = []
         for number in range(len(examples.names)):
@@ -172,8 +201,10 @@ class _Run:
                 "key": self.key,
                 "network": self.network.state_dict(),
                 "average": self.average.state_dict(),
+                "objective": self.objective.state_dict(),
                 "guidance": self.guidance.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "best": self.best,
                 "curve": [vars(epoch) for epoch in self.curve],
             },
@@ -181,6 +212,14 @@ class _Run:
         )
         write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
         write_atomically(self.folder / "curve.csv", self._curve_csv())
+
+    @property
+    def stalled(self) -> bool:
+        """No better validation F1 for as long as the recipe's patience."""
+        if not self.recipe.patience or not self.curve:
+            return False
+        best = max(self.curve, key=lambda epoch: (epoch.val_f1, epoch.epoch))
+        return len(self.curve) - 1 - best.epoch >= self.recipe.patience
 
     def resume(self) -> None:
         path = self.folder / "checkpoint.pt"
@@ -198,8 +237,10 @@ class _Run:
             )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
+        self.objective.load_state_dict(state["objective"])
         self.guidance.load_state_dict(state["guidance"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         self.best = state["best"]
         self.curve = [Epoch(**epoch) for epoch in state["curve"]]
 
