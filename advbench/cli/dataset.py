@@ -122,3 +122,28 @@ def check(name: str, out: Path) -> None:
                 data.mask(row)
             progress.update("checking", done + 1, len(rows), "images")
     click.echo(f"{name}: {len(rows)} images as their manifest describes them")
+
+
+@dataset.command()
+@click.argument("name")
+@click.option("--train", type=float, default=0.6, show_default=True, help="Part for training.")
+@click.option("--val", type=float, default=0.1, show_default=True, help="Part for validation.")
+@click.option("--sources", metavar="REGEX", help="Matches in a file name are its photographs.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@out_option
+def split(name: str, train: float, val: float, sources: str | None, seed: int, out: Path) -> None:
+    """Divide the imported dataset NAME for training, validation and test.
+
+    Images that share a photograph stay together. Which photographs an image was made from stands in
+    the names of some datasets, as in Sp_D_CNN_A_ani0049_ani0084_0266.jpg of CASIA:
+
+    \b
+    advbench dataset split mine --sources '[a-z]{3}[0-9]{4}'
+    """
+    from advbench.datasets.splitting import split_folder
+
+    folder = Path(name) if (Path(name) / "dataset.json").is_file() else out / "datasets" / name
+    if name == "builtin":
+        raise AdvbenchError("dataset builtin has its splits already; give an imported dataset")
+    counts = split_folder(folder, train, val, sources, seed)
+    click.echo(", ".join(f"{count} {part}" for part, count in counts.items()))

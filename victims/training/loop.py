@@ -158,7 +158,7 @@ class _Run:
         self.network.train()
         # Noise of the objective and dropout: a resumed epoch draws what an uninterrupted one draws.
         torch.manual_seed(stream_key(self.recipe.seed, "epoch", number))
-        self.objective.start_epoch()
+        self.objective.start_epoch(number)
         total = torch.zeros((), device=device)
         for step, (images, masks) in enumerate(crops.epoch(number)):
             progress = (number + step / len(crops)) / self.recipe.epochs
@@ -192,9 +192,9 @@ class _Run:
         return float(np.mean(scores))
 
     def finish_epoch(self, line: Epoch) -> None:
-        if line.val_f1 >= max((e.val_f1 for e in self.curve), default=0.0):
-            self.best = {k: v.cpu().clone() for k, v in self.average.module.state_dict().items()}
         self.curve.append(line)
+        if self.best_epoch == line:
+            self.best = {k: v.cpu().clone() for k, v in self.average.module.state_dict().items()}
         buffer = io.BytesIO()
         torch.save(
             {
@@ -214,11 +214,17 @@ class _Run:
         write_atomically(self.folder / "curve.csv", self._curve_csv())
 
     @property
+    def best_epoch(self) -> Epoch | None:
+        """The one of the best validation F1, the last of equals."""
+        ended = [epoch for epoch in self.curve if self.objective.may_end(epoch.epoch)]
+        return max(ended, key=lambda epoch: (epoch.val_f1, epoch.epoch), default=None)
+
+    @property
     def stalled(self) -> bool:
         """No better validation F1 for as long as the recipe's patience."""
-        if not self.recipe.patience or not self.curve:
+        best = self.best_epoch
+        if not self.recipe.patience or not best:
             return False
-        best = max(self.curve, key=lambda epoch: (epoch.val_f1, epoch.epoch))
         return len(self.curve) - 1 - best.epoch >= self.recipe.patience
 
     def resume(self) -> None:
@@ -247,7 +253,8 @@ class _Run:
     def save_weights(self, source: dict[str, Any]) -> Path:
         path = self.folder / f"{self.victim_class.name}-{self.size}.safetensors"
         data = save({key: value.contiguous() for key, value in self.best.items()})
-        best = max(self.curve, key=lambda epoch: (epoch.val_f1, epoch.epoch))
+        best = self.best_epoch
+        assert best is not None
         card = {
             "victim": self.victim_class.name,
             "size": self.size,

@@ -36,8 +36,12 @@ class Objective(nn.Module, ABC):
         """The victim in training, its network in train mode."""
         return self._victim[0]
 
-    def start_epoch(self) -> None:
+    def start_epoch(self, number: int) -> None:
         """Called before each epoch: forget what a checkpoint does not hold."""
+
+    def may_end(self, number: int) -> bool:
+        """Whether the weights after epoch ``number`` may be the result of the run."""
+        return True
 
     @abstractmethod
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:

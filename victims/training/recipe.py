@@ -19,6 +19,7 @@ class Recipe(BaseModel):
         guidance: weight of the noise guidance (:mod:`advbench.victims.training.guidance`).
         residual_start: share of the first filters that start as residuals of the image
             (:mod:`advbench.victims.training.residuals`).
+        warm_share: part of the epochs that an objective in stages gives to its first stage.
         patience: epochs without a better validation F1 after which training ends; 0 for never.
         precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
         ema: decay of the moving average of the weights, which is what is saved.
@@ -39,6 +40,7 @@ class Recipe(BaseModel):
     dice: Annotated[float, Field(ge=0)] = 0.5
     guidance: Annotated[float, Field(ge=0)] = 1.0
     residual_start: Annotated[float, Field(ge=0, le=1)] = 0.5
+    warm_share: Annotated[float, Field(ge=0, lt=1)] = 2 / 3
     patience: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "fp16"] = "auto"
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998

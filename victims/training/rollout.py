@@ -10,7 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from advbench.victims.code import ACTION_SCALE, STEPS, CodeNetwork, Policy, clip_to_unit
 from advbench.victims.training.objective import Objective, dice_loss
@@ -19,6 +19,7 @@ DISCOUNT = 0.95
 ENTROPY_WEIGHT = 0.01
 VALUE_WEIGHT = 0.5
 _LEAST_VARIANCE = 1e-5
+_FIRST_SIGMA_BIAS = -3.0
 
 
 # What the map goes through. It changes from step to step, so statistics of a batch would belong to
@@ -35,20 +36,61 @@ class _Rollout(Objective):
         assert isinstance(network, CodeNetwork)
         return network
 
-    def start_epoch(self) -> None:
+    def start_epoch(self, number: int) -> None:
         for name in _MAP_LAYERS:
             self.network.get_submodule(name).eval()
 
 
-class ActorCritic(_Rollout):
-    """Advantage actor-critic over an episode of three steps.
+class SupervisedRollout(_Rollout):
+    """Cross-entropy and soft Dice of P_1, P_2, P_3 through the straight-through clip: the same
+    inference graph without reinforcement learning; sigma and the critic are not trained."""
+
+    margin = 0.02
+
+    def loss(self, images: Tensor, masks: Tensor) -> Tensor:
+        network = self.network
+        actor = network.actor(network.encode(images))
+        probability = torch.zeros_like(masks)
+        total = torch.zeros((), device=masks.device)
+        for _ in range(STEPS):
+            moved = probability + ACTION_SCALE * network.mean(actor, probability)
+            probability = clip_to_unit(moved, "straight-through")
+            # A leak beyond the clip keeps the gradient's sign and bounds its size.
+            inside = probability * (1 - 2 * self.margin) + self.margin
+            total = total + F.binary_cross_entropy(inside, masks)
+            total = total + self.recipe.dice * dice_loss(probability, masks)
+        return total / STEPS
+
+
+class ActorCritic(SupervisedRollout):
+    """Advantage actor-critic over an episode of three steps, after a supervised warm start.
 
     Reward of a step: how much the binary cross-entropy of the map falls. Loss, per pixel and step:
     -log π(a)·(R - V) - 0.01 entropy + 0.5·(R - V)²/2, with R the return discounted by 0.95 and
     bootstrapped with the value of the last state.
+
+    The authors start from ImageNet's encoder. From random weights the variance collapses before the
+    policy has learnt to see, so ``warm_share`` of the epochs train the rollout supervised.
     """
 
+    def start_epoch(self, number: int) -> None:
+        super().start_epoch(number)
+        self._warm = not self.may_end(number)
+        if number == self._first:
+            # The first explorations stay near what the warm start has learnt.
+            nn.init.constant_(self.network.get_parameter("sigma.7.bias"), _FIRST_SIGMA_BIAS)
+
+    def may_end(self, number: int) -> bool:
+        return number >= self._first
+
+    @property
+    def _first(self) -> int:
+        """The first epoch of reinforcement learning."""
+        return round(self.recipe.warm_share * self.recipe.epochs)
+
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:
+        if self._warm:
+            return super().loss(images, masks)
         network = self.network
         maps = network.encode(images)
         actor, critic = network.actor(maps), network.critic(maps)
@@ -72,27 +114,6 @@ class ActorCritic(_Rollout):
             total = total - density * advantage.detach() - ENTROPY_WEIGHT * entropy
             total = total + VALUE_WEIGHT * advantage**2 / 2
         return total.mean()
-
-
-class SupervisedRollout(_Rollout):
-    """Cross-entropy and soft Dice of P_1, P_2, P_3 through the straight-through clip: the same
-    inference graph without reinforcement learning; sigma and the critic are not trained."""
-
-    margin = 0.02
-
-    def loss(self, images: Tensor, masks: Tensor) -> Tensor:
-        network = self.network
-        actor = network.actor(network.encode(images))
-        probability = torch.zeros_like(masks)
-        total = torch.zeros((), device=masks.device)
-        for _ in range(STEPS):
-            moved = probability + ACTION_SCALE * network.mean(actor, probability)
-            probability = clip_to_unit(moved, "straight-through")
-            # A leak beyond the clip keeps the gradient's sign and bounds its size.
-            inside = probability * (1 - 2 * self.margin) + self.margin
-            total = total + F.binary_cross_entropy(inside, masks)
-            total = total + self.recipe.dice * dice_loss(probability, masks)
-        return total / STEPS
 
 
 def sample(policy: Policy) -> Tensor:

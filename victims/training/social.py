@@ -38,7 +38,7 @@ class SocialNetwork(Objective):
         super().__init__(victim, recipe)
         self._signs: deque[Tensor] = deque(maxlen=STORED)
 
-    def start_epoch(self) -> None:
+    def start_epoch(self, number: int) -> None:
         # What a checkpoint does not hold must not reach into the next epoch.
         self._signs.clear()
 
