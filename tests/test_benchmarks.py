@@ -1,0 +1,135 @@
+"""The scripts of benchmarks/ run, at tiny settings, and measure what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from sklearn.metrics import f1_score
+
+import advbench
+from advbench.victims.code import CoDE
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch):
+    """Import a script by name."""
+
+    def load(name: str) -> ModuleType:
+        specification = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+        module = importlib.util.module_from_spec(specification)
+        monkeypatch.setitem(sys.modules, name, module)
+        specification.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def run(module: ModuleType, *arguments: object):
+    """What ``--json`` prints."""
+    ran = CliRunner().invoke(module.main, [*map(str, arguments), "--json"])
+    assert ran.exit_code == 0, ran.output
+    return json.loads(ran.stdout)
+
+
+def test_victim_speed(script, tmp_path):
+    table = tmp_path / "speed.csv"
+    arguments = ["--size", "small", "--repeats", 1, "--threads", 1, "--csv", table]
+    rows = run(script("victim_speed"), *arguments, "--victim", "ifosn", "--side", 64, "--side", 320)
+    assert [(row["victim"], row["side"], row["threads"]) for row in rows] == [
+        ("ifosn", 64, 1),
+        ("ifosn", 320, 1),
+    ]
+    network = advbench.load_victim("ifosn", size="small", weights=None).network
+    assert rows[0]["parameters"] == sum(p.numel() for p in network.parameters())
+    assert 1 < rows[0]["network_mib"] < 100
+    # 25 times the pixels; what this process holds is no part of it.
+    assert rows[1]["both_peak_mib"] > 4 * rows[0]["both_peak_mib"]
+    for row in rows:
+        assert 0 < row["forward_ms"] < row["both_ms"]
+        assert 0 < row["forward_peak_mib"] < row["both_peak_mib"] < 1000
+    assert len(table.read_text().splitlines()) == 3
+
+
+TINY = ("--limit", 1, "--directions", 1)
+
+
+def test_masked_gradients(script, small_dataset, tmp_path):
+    """A victim that masks nothing: exact derivatives, and a loss that rises with steps and φ."""
+    module = script("masked_gradients")
+    data = tmp_path / "imported"
+    sweeps = ("--phi", 0.5, "--phi", 3, "--steps", 1, "--steps", 10)
+    found = run(module, "--victim", "ifosn", "--dataset", data, *TINY, *sweeps)
+    row = small_dataset.rows[0]
+    assert found["sample_ids"] == [row.sample_id]
+
+    victim = advbench.load_victim("ifosn")
+    x = torch.from_numpy(np.array(small_dataset.image(row))).permute(2, 0, 1)[None] / 255
+    truth = small_dataset.mask(row)
+    with torch.no_grad():
+        forged = (torch.sigmoid(victim.logits(x)) > 0.5)[0, 0].numpy()
+    assert found["clean"]["f1"] == pytest.approx(f1_score(truth.ravel(), forged.ravel()))
+
+    errors = {(r["span"], r["along"]): r["worst"] for r in found["finite_differences"]}
+    assert max(errors["1e-8", "sign"], errors["1e-8", "random"]) < 1e-3
+    assert errors["1/255", "sign"] > 1e-3  # the loss is not linear
+    weak, strong = found["phi"]
+    assert found["clean"]["loss"] < weak["loss"] < strong["loss"]
+    assert weak["f1"] == found["clean"]["f1"]  # half a grey level does not survive rounding
+    few, many = found["steps"]
+    assert few["loss"] < many["loss"]
+    assert {k: many[k] for k in ("f1", "loss")} == {k: strong[k] for k in ("f1", "loss")}
+    assert found["transfer"][0] == {
+        "source": "ifosn",
+        "f1_resized": found["clean"]["f1"],
+        "f1": strong["f1"],
+        "f1_source": strong["f1"],
+        "loss": found["transfer"][0]["loss"],
+    }
+    (gradients,) = found["gradients"]
+    assert gradients["zero_share"] < 0.5
+    assert found["signs"] == []
+
+
+def test_masked_gradients_of_code(script, small_dataset, tmp_path, monkeypatch):
+    """A map clipped at zero everywhere: flat, and only autograd says so."""
+    monkeypatch.setitem(CoDE.working_sides, "small", 64)
+    victim = advbench.load_victim("code", size="small", weights=None)
+    victim.network.mu[7].bias.fill_(-5)
+    torch.save(victim.network.state_dict(), tmp_path / "flat.pt")
+    module = script("masked_gradients")
+    weights = ("--weights", tmp_path / "flat.pt", "--size", "small")
+    found = run(
+        module, "--victim", "code", *weights, "--dataset", tmp_path / "imported", *TINY,
+        *("--phi", 3, "--iterations", 2, "--steps", 1),
+    )  # fmt: skip
+    seen = {
+        (r["clip"], r["margin"]): (r["zero_share"], r["zero_steps"]) for r in found["gradients"]
+    }
+    assert list(seen) == [(c, m) for c in ("straight-through", "autograd") for m in (0.02, 1e-6)]
+    assert seen["straight-through", 0.02][0] < 0.5
+    assert seen["straight-through", 0.02][1] == 0
+    assert seen["autograd", 0.02] == seen["autograd", 1e-6] == (1, 1)
+    errors = {
+        r["clip"]: r["worst"]
+        for r in found["finite_differences"]
+        if r["span"] == "1e-8" and r["along"] == "sign"
+    }
+    assert errors == {"straight-through": 1, "autograd": 0}
+    assert "ifosn" in [row["source"] for row in found["transfer"]]
+
+    found["gradients"][0]["zero_share"] = 1
+    found["gradients"][3]["loss"] *= 2
+    assert module.signs(found) == [
+        "100% of the gradient is exactly zero",
+        "the attack is stronger with autograd, margin 1e-06",
+    ]
