@@ -83,7 +83,7 @@ class Registry:
         """The class behind a name.
 
         Raises:
-            AdvbenchError: unknown (with the nearest names), broken, or of another family.
+            AdvbenchError: unknown (with the nearest names), broken, of another family or name.
         """
         entry = self.all().get(name)
         if entry is None:
@@ -92,6 +92,14 @@ class Registry:
         if not _derives(found, self.base):
             raise AdvbenchError(
                 f"{self.kind} {name!r} ({entry.target}) does not derive from {self.base}"
+            )
+        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+        if missing:
+            raise AdvbenchError(f"{self.kind} {name!r} ({entry.target}) does not define {missing}")
+        if getattr(found, "name", None) != name:
+            raise AdvbenchError(
+                f"{self.kind} {name!r} ({entry.target}): the class needs the same name: "
+                f"name = {name!r}"
             )
         return found
 
@@ -193,8 +201,12 @@ DEFENSES = Registry(
         "resize": Entry("advbench.defenses.resize:Resize", "there and back, by scale"),
         "median": Entry("advbench.defenses.median:Median", "median filter, by kernel"),
         "gaussian": Entry("advbench.defenses.gaussian:Gaussian", "Gaussian noise, by sigma"),
+        "ansm": Entry(
+            "advbench.defenses.ansm.defense:ANSM",
+            "noise suppression trained for a victim (advbench train ansm)",
+            "trained by you",
+        ),
     },
-    {"ansm": "use jpeg, resize, median or gaussian, or bring your own with --plugin module:Class"},
 )
 
 _IMPORT_FOLDER = "import it with: advbench dataset import folder PATH --name NAME"

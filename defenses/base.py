@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -76,6 +76,11 @@ class Defense(BaseModel, ABC):
         fields = json.loads(self.model_dump_json(exclude=excluded))
         chosen = {self.strength_field: strength} if self.strength_field else {}
         return {"defense": self.name, **chosen, **fields}
+
+    def for_victim(self, victim: Mapping[str, str]) -> Self:
+        """The defense as it stands before a victim of this ``name``, ``size`` and
+        ``weights_sha256``; itself, unless it is made for one victim."""
+        return self
 
     @abstractmethod
     def defend(

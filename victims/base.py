@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from advbench.errors import AdvbenchError
 from advbench.pixels import Image
 from advbench.victims.weights import Weights, load_network_weights
 
@@ -94,8 +95,18 @@ class Victim(ABC):
         """Modules whose outputs are the features of a third of the network, by name."""
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """float [0, 1] N×3×H×W → probability of forgery N×1×H×W."""
-        return torch.sigmoid(self.logits(images))
+        """float [0, 1] N×3×H×W → probability of forgery N×1×H×W.
+
+        Raises:
+            AdvbenchError: the logits have another shape, which would spread over each other.
+        """
+        logits = self.logits(images)
+        if logits.shape != (len(images), 1, *images.shape[2:]):
+            raise AdvbenchError(
+                f"victim {self.name}: logits are {tuple(logits.shape)} for images "
+                f"{tuple(images.shape)}; they must be N×1×H×W"
+            )
+        return torch.sigmoid(logits)
 
     @property
     def working_side(self) -> int | None:

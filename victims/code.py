@@ -8,7 +8,7 @@ authors' state_dict keys; the small size is the same code, narrower and shallowe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -208,6 +208,10 @@ class CoDE(Victim):
     objectives: ClassVar[dict[str, str]] = {
         "a3c": "advbench.victims.training.rollout:ActorCritic",
         "rollout": "advbench.victims.training.rollout:SupervisedRollout",
+    }
+    recipes: ClassVar[dict[Size, dict[str, Any]]] = {
+        "small": {"epochs": 36},
+        "full": {"epochs": 100, "crop": 512, "learning_rate": 1e-4},
     }
     network: CodeNetwork
     clip: Clip = "straight-through"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import ASPP  # type: ignore[import-untyped]
+from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from advbench.errors import AdvbenchError
 from advbench.victims.base import PLAIN_OBJECTIVE, Depth, Size, Victim
@@ -256,8 +256,14 @@ class HDFNet(Victim):
         "plain": PLAIN_OBJECTIVE,
     }
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {
-        "small": {"crop": SIDE, "batch": 4},
-        "full": {"crop": SIDE, "batch": 4, "learning_rate": 1e-4, "weight_decay": 1e-5},
+        "small": {"epochs": 16, "crop": SIDE, "batch": 4},
+        "full": {
+            "epochs": 100,
+            "crop": SIDE,
+            "batch": 4,
+            "learning_rate": 1e-4,
+            "weight_decay": 1e-5,
+        },
     }
     network: HdfNetwork
 

@@ -8,7 +8,7 @@ size is the same code with narrower and shallower settings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -158,6 +158,9 @@ class IFOSN(Victim):
     objectives: ClassVar[dict[str, str]] = {
         "osn": "advbench.victims.training.social:SocialNetwork",
         "plain": PLAIN_OBJECTIVE,
+    }
+    recipes: ClassVar[dict[Size, dict[str, Any]]] = {
+        "full": {"crop": 256, "batch": 16, "learning_rate": 1e-4},
     }
     network: ScseUnet
 

@@ -8,7 +8,7 @@ keys; the small size is the same code with narrower and shallower settings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -262,6 +262,10 @@ class MVSSNet(Victim):
     objectives: ClassVar[dict[str, str]] = {
         "edges": "advbench.victims.training.edges:RegionsAndEdges",
         "plain": PLAIN_OBJECTIVE,
+    }
+    recipes: ClassVar[dict[Size, dict[str, Any]]] = {
+        "small": {"epochs": 50},
+        "full": {"epochs": 200, "crop": 512, "learning_rate": 1e-4, "weight_decay": 0.05},
     }
     network: MvssNetwork
 

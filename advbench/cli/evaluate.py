@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 @several("--victim", help="Only these victims.")
 @several("--dataset", help="Only these datasets.")
 @click.option("--protocol", default="f1/v1", show_default=True, help="The F1 rule.")
+@several("--ansm-weights", metavar="PATH", help="Networks of train ansm [the shipped ones].")
 @limit_option
 @weights_option
 @seed_option
@@ -61,6 +62,7 @@ def evaluate(
     victim: Sequence[str],
     dataset: Sequence[str],
     protocol: str,
+    ansm_weights: Sequence[str],
     limit: int | None,
     weights: str | None,
     seed: int,
@@ -79,7 +81,8 @@ def evaluate(
     advbench evaluate --defense jpeg,median --quality 75 --kernel 3,5
     """
     strengths = {"quality": quality, "scale": scale, "kernel": kernel, "sigma": sigma}
-    defenses = build_defenses(chosen(DEFENSES, defense), strengths, parse_settings(pairs))
+    settings = parse_settings(pairs) | ({"weights": tuple(ansm_weights)} if ansm_weights else {})
+    defenses = build_defenses(chosen(DEFENSES, defense), strengths, settings)
 
     from advbench.pipelines.evaluate import Request
     from advbench.pipelines.evaluate import evaluate as run

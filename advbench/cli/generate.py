@@ -24,6 +24,7 @@ from advbench.cli.options import (
     size_option,
     torch_device,
     weights_option,
+    weights_source,
 )
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError
@@ -116,11 +117,6 @@ def generate(
                     progress.note(f"repaired: {path}")
     if as_json:
         click.echo(json.dumps(found, indent=2))
-
-
-def weights_source(weights: str | None) -> str | None:
-    """What :meth:`Victim.load` takes: ``random`` is None, nothing is ``builtin``."""
-    return None if weights == "random" else weights or "builtin"
 
 
 def build_attacks(

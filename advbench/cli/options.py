@@ -128,3 +128,8 @@ def torch_device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise AdvbenchError(f"--device {name}: {first_line(error)}; use cpu or auto") from error
     return name
+
+
+def weights_source(weights: str | None) -> str | None:
+    """What :meth:`Victim.load` takes: ``random`` is None, nothing is ``builtin``."""
+    return None if weights == "random" else weights or "builtin"

@@ -1,28 +1,38 @@
-"""``advbench train``: victims (and, later, ANSM)."""
+"""``advbench train``: victims, and ANSM for a victim."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from advbench.cli.later import ansm
-from advbench.cli.options import device_option, out_option, parse_settings, torch_device
+from advbench.cli.options import (
+    device_option,
+    limit_option,
+    out_option,
+    parse_settings,
+    plugin_option,
+    torch_device,
+    weights_option,
+    weights_source,
+)
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError, plain_message
 from advbench.registry import VICTIMS
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from advbench.defenses.ansm.training import Epoch as AnsmEpoch
     from advbench.victims.training.loop import Epoch
+
+R = TypeVar("R", bound="BaseModel")
 
 
 @click.group()
 def train() -> None:
     """Train networks."""
-
-
-train.add_command(ansm)
 
 
 @train.command()
@@ -37,6 +47,7 @@ train.add_command(ansm)
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
 @device_option
 @out_option
+@plugin_option
 def victim(
     name: str,
     size: Any,
@@ -54,21 +65,12 @@ def victim(
     advbench train victim ifosn
     advbench train victim ifosn --dataset mine --set epochs=20
     """
-    from pydantic import ValidationError
-
     from advbench.pipelines.load import load_dataset
     from advbench.pipelines.train import train_victim
     from advbench.victims.training.recipe import Recipe
 
     cls = VICTIMS.get(name)
-    try:
-        recipe = Recipe(**(cls.recipes.get(size, {}) | parse_settings(pairs)))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise AdvbenchError(
-            f"recipe: {fault['loc'][0]}: {plain_message(fault)}; it has "
-            f"{', '.join(Recipe.model_fields)}"
-        ) from error
+    recipe = _recipe(Recipe, cls.recipes.get(size, {}), pairs)
     where = torch_device(device)
     with Progress() as progress:
         data = load_dataset(
@@ -85,3 +87,94 @@ def victim(
 
         path = train_victim(cls, size, data, recipe, folder, where, report)
     click.echo(f"weights: {path}; use them with --weights {path}")
+
+
+@train.command()
+@click.option("--victim", "name", required=True, help="The victim that it is to protect.")
+@click.option("--size", type=click.Choice(["small", "full"]), help="Of ANSM [the victim's].")
+@click.option(
+    "--victim-size", type=click.Choice(["small", "full"]), help="[small for built-in weights]"
+)
+@weights_option
+@click.option("--dataset", default="builtin", show_default=True, help="Name or folder.")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the run [runs/ansm-NAME-SIZE-DATASET].",
+)
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
+@limit_option
+@device_option
+@out_option
+@plugin_option
+def ansm(
+    name: str,
+    size: Any,
+    victim_size: Any,
+    weights: str | None,
+    dataset: str,
+    to: Path | None,
+    pairs: tuple[str, ...],
+    limit: int | None,
+    device: str,
+    out: Path,
+) -> None:
+    """Train ANSM for one victim, on FGSM images of a dataset's training split.
+
+    Shards of FGSM that generate wrote for the training split are used; what is missing is made on
+    the fly. Run the same command again to resume after the last finished epoch.
+
+    \b
+    advbench train ansm --victim ifosn
+    advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
+    """
+    from advbench.defenses.ansm.recipe import AnsmRecipe, preset
+    from advbench.pipelines.load import load_dataset
+    from advbench.pipelines.train_ansm import train_ansm
+
+    cls = VICTIMS.get(name)
+    where = torch_device(device)
+    with Progress() as progress:
+        frozen = cls.load(size=victim_size, weights=weights_source(weights), device=where)
+        recipe = _recipe(AnsmRecipe, preset(name, frozen.size), pairs)
+        data = load_dataset(
+            dataset, out, "train", progress.note, progress.counting("building", "images")
+        )
+        chosen_size = size or frozen.size
+        folder = to or Path("runs") / f"ansm-{name}-{chosen_size}-{data.id}"
+        epochs = recipe.epochs_first + recipe.epochs_mgr
+
+        def report(epoch: AnsmEpoch) -> None:
+            progress.note(
+                f"epoch {epoch.epoch + 1}/{epochs} ({epoch.stage}): loss {epoch.loss:.4g}, "
+                f"validation RP {epoch.val_rp_original:.1f} on originals, "
+                f"{epoch.val_rp_fgsm:.1f} on FGSM, {epoch.seconds:.0f} s"
+            )
+            progress.update("training", epoch.epoch + 1, epochs, "epochs")
+
+        path = train_ansm(
+            frozen,
+            chosen_size,
+            data,
+            recipe,
+            folder,
+            out / "shards",
+            limit,
+            progress.counting("FGSM pairs", "images"),
+            report,
+        )
+    click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")
+
+
+def _recipe(cls: type[R], defaults: dict[str, Any], pairs: tuple[str, ...]) -> R:
+    """A recipe from its defaults and KEY=VALUE pairs."""
+    from pydantic import ValidationError
+
+    try:
+        return cls(**(defaults | parse_settings(pairs)))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise AdvbenchError(
+            f"recipe: {fault['loc'][0]}: {plain_message(fault)}; it has "
+            f"{', '.join(cls.model_fields)}"
+        ) from error

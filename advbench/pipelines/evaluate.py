@@ -118,11 +118,11 @@ def evaluate(
     groups = _groups(entries, request)
     if not groups:
         raise AdvbenchError(f"{root}: no shards of what was asked for; see advbench generate")
-    cells = [Cell(NoDefense(), None)]
-    cells += [Cell(d, s) for d in request.defenses for s in d.strengths if d.name != "none"]
     summary = Summary()
     for (dataset, identity_json), variants in groups.items():
         identity = json.loads(identity_json)
+        defenses = [d.for_victim(identity) for d in request.defenses if d.name != "none"]
+        cells = [Cell(NoDefense(), None)] + [Cell(d, s) for d in defenses for s in d.strengths]
         pending = []
         space = next(v.settings.space for v in variants if v.settings)
         originals_entries = _of_space(entries, dataset, space)

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from advbench.pixels import Image, Mask, to_unit
 from advbench.streams import numpy_stream
-from advbench.victims.training.recipe import Recipe
+from advbench.victims.base import Victim
 
 _CACHE_BYTES = 2 << 30
+
+
+class CropRecipe(Protocol):
+    """What a recipe says of crops; see :class:`advbench.victims.training.recipe.Recipe`."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def crop(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def forged_share(self) -> float: ...
+    @property
+    def crops_per_image(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -29,11 +46,26 @@ class Examples:
     load: Callable[[int], tuple[Image, Mask]]
 
 
+def at_working_size(examples: Examples, victim: Victim) -> Examples:
+    """The examples as the victim will see them; masks by nearest neighbour."""
+
+    def load(number: int) -> tuple[Image, Mask]:
+        image, mask = examples.load(number)
+        fitted = victim.fit(image)
+        if fitted.shape != image.shape:
+            size = (fitted.shape[1], fitted.shape[0])
+            resized = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+            mask = resized.astype(np.bool_)
+        return fitted, mask
+
+    return Examples(examples.names, load)
+
+
 class Crops:
     """Batches of randomly placed, flipped and turned crops: nothing that alters pixel values,
     since the traces of a forgery are in the values."""
 
-    def __init__(self, examples: Examples, recipe: Recipe) -> None:
+    def __init__(self, examples: Examples, recipe: CropRecipe) -> None:
         self._examples, self._recipe = examples, recipe
         self._cache: dict[int, tuple[Image, Mask]] = {}
         self._cached_bytes = 0

@@ -1,6 +1,6 @@
 """How HDF-Net learns: focal, Dice and structural losses on its three maps.
 
-Han, Wang, Bai, Wang, Zhang, "HDF-Net: Capturing Homogeny Difference Features to Localize the
+Han, Wang, Bai, Wang, Hou, Xue, "HDF-Net: Capturing Homogeny Difference Features to Localize the
 Tampered Image", T-PAMI 2024; weights of the terms as in the authors' code.
 """
 
@@ -62,8 +62,10 @@ def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
     line = line / line.sum()
 
     def smooth(z: Tensor) -> Tensor:
-        z = F.conv2d(z, line.view(1, 1, 1, -1), padding=(0, window // 2))
-        return F.conv2d(z, line.view(1, 1, -1, 1), padding=(window // 2, 0))
+        # Variances are differences of nearly equal moments: half precision would round them away.
+        with torch.autocast(z.device.type, enabled=False):
+            z = F.conv2d(z, line.view(1, 1, 1, -1), padding=(0, window // 2))
+            return F.conv2d(z, line.view(1, 1, -1, 1), padding=(window // 2, 0))
 
     mean_x, mean_y = smooth(x), smooth(y)
     variance_x, variance_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2

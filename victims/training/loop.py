@@ -15,7 +15,6 @@ from math import cos, pi
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from safetensors.torch import save
@@ -24,10 +23,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
-from advbench.pixels import Image, Mask, to_unit
+from advbench.pixels import to_unit
 from advbench.streams import stream_key
 from advbench.victims.base import Size, Victim
-from advbench.victims.training.data import Crops, Examples
+from advbench.victims.training.data import Crops, Examples, at_working_size
 from advbench.victims.training.guidance import NoiseGuidance
 from advbench.victims.training.objective import make_objective
 from advbench.victims.training.recipe import Recipe
@@ -80,7 +79,7 @@ def train(
     run = _Run(victim_class, size, network, recipe, folder, _run_key(source, recipe))
     run.resume()
     victim = run.objective.victim
-    training, validation = (_at_working_size(e, victim) for e in (training, validation))
+    training, validation = (at_working_size(e, victim) for e in (training, validation))
     crops = Crops(training, recipe)
     for number in range(len(run.curve), recipe.epochs):
         if run.stalled:
@@ -92,21 +91,6 @@ def train(
         run.finish_epoch(line)
         report(line)
     return run.save_weights(source)
-
-
-def _at_working_size(examples: Examples, victim: Victim) -> Examples:
-    """What the victim will see; masks by nearest neighbour."""
-
-    def load(number: int) -> tuple[Image, Mask]:
-        image, mask = examples.load(number)
-        fitted = victim.fit(image)
-        if fitted.shape != image.shape:
-            size = (fitted.shape[1], fitted.shape[0])
-            resized = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-            mask = resized.astype(np.bool_)
-        return fitted, mask
-
-    return Examples(examples.names, load)
 
 
 def _run_key(source: dict[str, Any], recipe: Recipe) -> str:
@@ -232,14 +216,18 @@ class _Run:
         if not path.is_file():
             return
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise AdvbenchError(
                 f"{path}: damaged; remove it to train from the beginning"
             ) from error
         if state.get("key") != self.key:
             raise AdvbenchError(
-                f"{path}: belongs to another recipe or dataset; give another --out, or remove it"
+                f"{path}: belongs to another recipe or dataset; give another --to, or remove it"
+            )
+        if state["network"].keys() != self.network.state_dict().keys():
+            raise AdvbenchError(
+                f"{path}: belongs to another victim or size; give another --to, or remove it"
             )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])

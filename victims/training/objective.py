@@ -58,7 +58,8 @@ class Localization(Objective):
 def localization_loss(logits: Tensor, masks: Tensor, dice_weight: float) -> Tensor:
     """Binary cross-entropy plus ``dice_weight`` times :func:`dice_loss`."""
     entropy = F.binary_cross_entropy_with_logits(logits, masks)
-    return entropy + dice_weight * dice_loss(torch.sigmoid(logits), masks)
+    # To the masks' precision: sums of squares overflow half precision.
+    return entropy + dice_weight * dice_loss(torch.sigmoid(logits).to(masks), masks)
 
 
 def dice_loss(probability: Tensor, masks: Tensor) -> Tensor:

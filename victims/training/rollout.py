@@ -57,7 +57,9 @@ class SupervisedRollout(_Rollout):
             probability = clip_to_unit(moved, "straight-through")
             # A leak beyond the clip keeps the gradient's sign and bounds its size.
             inside = probability * (1 - 2 * self.margin) + self.margin
-            total = total + F.binary_cross_entropy(inside, masks)
+            # Autocast on a GPU refuses cross-entropies of probabilities, even in float32.
+            with torch.autocast(masks.device.type, enabled=False):
+                total = total + F.binary_cross_entropy(inside, masks)
             total = total + self.recipe.dice * dice_loss(probability, masks)
         return total / STEPS
 
@@ -86,7 +88,7 @@ class ActorCritic(SupervisedRollout):
     @property
     def _first(self) -> int:
         """The first epoch of reinforcement learning."""
-        return round(self.recipe.warm_share * self.recipe.epochs)
+        return min(round(self.recipe.warm_share * self.recipe.epochs), self.recipe.epochs - 1)
 
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:
         if self._warm:

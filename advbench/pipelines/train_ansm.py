@@ -1,0 +1,131 @@
+"""Train ANSM for a victim: pairs of originals and FGSM images of the training split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from advbench.attacks.fgsm import FGSM
+from advbench.datasets.dataset import Dataset
+from advbench.datasets.manifest import Row
+from advbench.defenses.ansm import training
+from advbench.defenses.ansm.network import Size
+from advbench.defenses.ansm.recipe import AnsmRecipe
+from advbench.errors import AdvbenchError
+from advbench.pipelines.provenance import victim_identity
+from advbench.pipelines.train import examples
+from advbench.pixels import Image, Mask
+from advbench.shards.reader import Originals, Shard, list_shards
+from advbench.shards.schema import ADVERSARIAL
+from advbench.victims.base import Victim
+from advbench.victims.training.data import Examples, at_working_size
+
+Progress = Callable[[int, int], None]
+
+
+def train_ansm(
+    victim: Victim,
+    size: Size,
+    dataset: Dataset,
+    recipe: AnsmRecipe,
+    folder: Path,
+    shards: Path,
+    limit: int | None = None,
+    progress: Progress = lambda done, total: None,
+    report: Callable[[training.Epoch], None] = lambda epoch: None,
+) -> Path:
+    """:func:`advbench.defenses.ansm.training.train` on a dataset's forged images.
+
+    Args:
+        shards: where ``generate`` may have written FGSM images of the training split; what is not
+            there is made on the fly and kept in memory.
+        limit: the first so many training images.
+        progress: of the pairs.
+
+    Raises:
+        AdvbenchError: the dataset has no training or no validation split.
+    """
+    rows = {
+        "train": dataset.select("train", label=1, limit=limit),
+        "val": dataset.select("val", label=1),
+    }
+    for split, chosen in rows.items():
+        if not chosen:
+            raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
+    attack = FGSM.create(eps=(recipe.eps,))
+    adversarial = _stored(shards, dataset.id, victim, attack)
+    every = [*rows["train"], *rows["val"]]
+    _complete(victim, dataset, every, attack, adversarial, progress)
+    made = {split: _pairs(victim, dataset, rows[split], adversarial) for split in rows}
+    source = {
+        "id": dataset.id,
+        "version": dataset.info.version,
+        "training_images": len(rows["train"]),
+        "attack": attack.variant_spec(recipe.eps),
+        "content_sha256": _content(every),
+    }
+    return training.train(victim, size, made["train"], made["val"], source, recipe, folder, report)
+
+
+def _content(rows: Sequence[Row]) -> str:
+    lines = "".join(f"{row.sample_id},{row.pixels_sha256},{row.maskbits_sha256}\n" for row in rows)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _stored(shards: Path, dataset: str, victim: Victim, attack: FGSM) -> dict[str, Image]:
+    """Adversarial images that lie in shards of this victim, attack and intensity."""
+    if not shards.is_dir():
+        return {}
+    (intensity,) = attack.intensities
+    entries = list_shards(shards, dataset)
+    originals = Originals([e for e in entries if e.settings.space == victim.space])
+    found: dict[str, Image] = {}
+    for entry in entries:
+        settings = entry.settings
+        if (
+            settings.kind == ADVERSARIAL
+            and settings.victim == victim_identity(victim)
+            and settings.attack == attack.variant_spec(intensity)
+        ):
+            with Shard(entry.path) as shard:
+                for number, sample_id in enumerate(entry.sample_ids):
+                    original, _ = originals.get(sample_id)
+                    found[sample_id] = shard.adversarial(number, original)
+    return found
+
+
+def _complete(
+    victim: Victim,
+    dataset: Dataset,
+    rows: Sequence[Row],
+    attack: FGSM,
+    adversarial: dict[str, Image],
+    progress: Progress,
+) -> None:
+    """Make the adversarial images that are missing."""
+    fitted = at_working_size(examples(dataset, list(rows)), victim)
+    for number, row in enumerate(rows):
+        if row.sample_id not in adversarial:
+            image, mask = fitted.load(number)
+            images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+            masks = torch.from_numpy(mask.copy())[None]
+            (result,) = attack(victim, images, masks, [row.sample_id]).values()
+            adversarial[row.sample_id] = result[0].permute(1, 2, 0).numpy()
+        progress(number + 1, len(rows))
+
+
+def _pairs(
+    victim: Victim, dataset: Dataset, rows: Sequence[Row], adversarial: Mapping[str, Image]
+) -> Examples:
+    """Original and adversarial image side by side, H×W×6, at the victim's working size."""
+    fitted = at_working_size(examples(dataset, list(rows)), victim)
+
+    def load(number: int) -> tuple[Image, Mask]:
+        image, mask = fitted.load(number)
+        return np.concatenate([image, adversarial[fitted.names[number]]], 2), mask
+
+    return Examples(fitted.names, load)

@@ -1,0 +1,108 @@
+"""ANSM as a defense: the network that was trained for the victim at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import PrivateAttr
+from torch import Tensor
+
+from advbench.defenses.ansm.network import SIZES, AnsmNetwork
+from advbench.defenses.base import Defense
+from advbench.errors import AdvbenchError
+from advbench.victims.checkpoints import read_checkpoint
+
+
+class ANSM(Defense):
+    """Active adversarial noise suppression (Peng, Tan, Mo, Kot, Huang): X + S_φ(X), truncated.
+
+    One network a victim: :meth:`for_victim` picks it, and nothing is defended before.
+
+    Attributes:
+        weights: files of ``advbench train ansm``, whose cards name the victims that they are for;
+            without any, those that are shipped.
+    """
+
+    name: ClassVar[str] = "ansm"
+    differentiable: ClassVar[bool] = True
+
+    weights: tuple[str, ...] = ()
+    _sha256: str = PrivateAttr(default="")
+    _network: AnsmNetwork | None = PrivateAttr(default=None)
+
+    def for_victim(self, victim: Mapping[str, str]) -> Self:
+        """The same defense with the network for a victim.
+
+        Args:
+            victim: its ``name``, ``size`` and ``weights_sha256``.
+
+        Raises:
+            AdvbenchError: none of the files is for it, or the file is not one of ANSM.
+        """
+        path = self._path_for(victim)
+        sha256, state = read_checkpoint(path)
+        bound = self.model_copy()
+        bound._sha256, bound._network = sha256, _network_of(path, state)
+        return bound
+
+    def variant_spec(self, strength: float | None) -> dict[str, Any]:
+        # Where the file lies is no part of what is done.
+        return {"defense": self.name, "weights_sha256": self._sha256}
+
+    def defend(
+        self, images: Tensor, strength: float | None, keys: Sequence[tuple[object, ...]]
+    ) -> Tensor:
+        if self._network is None:
+            raise AdvbenchError("defense ansm: belongs to a victim; pick one with for_victim")
+        # A network made outside inference mode serves within it and with gradients alike.
+        return self._network.to(images.device)(images)
+
+    def _path_for(self, victim: Mapping[str, str]) -> Path:
+        what = f"{victim['name']} ({victim['size']})"
+        train = f"train it with: advbench train ansm --victim {victim['name']}"
+        if not self.weights:
+            with resources.as_file(resources.files("advbench.defenses.ansm")) as folder:
+                path = folder / "weights" / f"{victim['name']}-{victim['size']}.safetensors"
+            if not path.is_file():
+                raise AdvbenchError(f"defense ansm: no shipped network for {what}; {train}")
+            if _card(path).get("victim_sha256") != victim["weights_sha256"]:
+                raise AdvbenchError(
+                    f"defense ansm: the shipped network for {what} was trained for other weights; "
+                    f"{train}, and give it with --ansm-weights PATH"
+                )
+            return path
+        for given in map(Path, self.weights):
+            card = _card(given)
+            if (card.get("victim_sha256") or victim["weights_sha256"]) == victim["weights_sha256"]:
+                return given
+        raise AdvbenchError(
+            f"--ansm-weights {', '.join(self.weights)}: none is for {what} with weights "
+            f"{victim['weights_sha256'][:12]}; {train}"
+        )
+
+
+def _card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
+def _network_of(path: Path, state: Mapping[str, Tensor]) -> AnsmNetwork:
+    """The network of the size whose keys and shapes these are."""
+    shapes = {key: value.shape for key, value in state.items()}
+    for size in SIZES:
+        with torch.device("meta"):
+            own = AnsmNetwork(size).state_dict()
+        if {key: value.shape for key, value in own.items()} == shapes:
+            with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+                network = AnsmNetwork(size)
+                network.load_state_dict(dict(state))
+            return network.eval().requires_grad_(False)
+    raise AdvbenchError(f"{path}: no weights of ANSM; give a file that advbench train ansm wrote")

@@ -1,0 +1,119 @@
+"""S_φ: the network that estimates the noise to take away.
+
+Peng, Tan, Mo, Kot, Huang, "Active Adversarial Noise Suppression for Image Forgery Localization":
+an EfficientNet-B4 encoder, a U-Net decoder, and two heads whose product is the correction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import timm
+import torch
+from torch import Tensor, nn
+
+# ImageNet's statistics, which the encoder's pretrained weights expect.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Size = Literal["small", "full"]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """An encoder of timm's EfficientNet family, and the decoder's channels at H/16 to H."""
+
+    encoder: str
+    decoder: tuple[int, int, int, int, int]
+
+
+SIZES: dict[Size, Widths] = {
+    "full": Widths("tf_efficientnet_b4", (256, 128, 64, 32, 16)),
+    "small": Widths("tinynet_e", (64, 32, 24, 16, 16)),
+}
+
+
+class Up(nn.Sequential):
+    """Nearest ×2, 3×3 convolution, BN, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Fusion(nn.Module):
+    """Decoder and encoder maps concatenated; two 3×3 convolutions with a BN between, then ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, decoded: Tensor, encoded: Tensor) -> Tensor:
+        # An odd side is halved upwards, so the decoder's map has a row or column too many.
+        decoded = decoded[..., : encoded.shape[2], : encoded.shape[3]]
+        return self.layers(torch.cat([decoded, encoded], 1))
+
+
+class Head(nn.Sequential):
+    """3×3 convolution, BN, ReLU, 3×3 convolution to RGB, and what bounds it."""
+
+    def __init__(self, channels: int, bound: nn.Module) -> None:
+        super().__init__(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, 3, 3, padding=1),
+            bound,
+        )
+
+
+class AnsmNetwork(nn.Module):
+    """RGB in [0, 1], N×3×H×W of any H, W → the image with its adversarial noise suppressed.
+
+    Args:
+        pretrained: fetch the encoder's ImageNet weights; random otherwise.
+    """
+
+    def __init__(self, size: Size, pretrained: bool = False) -> None:
+        super().__init__()
+        widths = SIZES[size]
+        self.encoder = timm.create_model(widths.encoder, features_only=True, pretrained=pretrained)
+        encoded = self.encoder.feature_info.channels()
+        inputs = encoded[-1]
+        self.ups, self.fusions = nn.ModuleList(), nn.ModuleList()
+        for level, outputs in enumerate(widths.decoder):
+            self.ups.append(Up(inputs, outputs))
+            if level < 4:
+                self.fusions.append(Fusion(outputs + encoded[3 - level], outputs))
+            inputs = outputs
+        self.gamma1 = Head(inputs, nn.Softsign())
+        self.gamma2 = Head(inputs, nn.Sigmoid())
+        # The correction starts at nothing, so training starts from the image as it is.
+        for name in ("weight", "bias"):
+            nn.init.zeros_(self.gamma1.get_parameter(f"3.{name}"))
+
+    def correction(self, images: Tensor) -> Tensor:
+        """S_φ(X) = γ1 · γ2, elementwise, in (-1, 1)."""
+        height, width = images.shape[2:]
+        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+        maps = self.encoder((images - mean) / std)
+        x = maps[-1]
+        for level, up in enumerate(self.ups):
+            x = up(x)
+            if level < 4:
+                x = self.fusions[level](x, maps[3 - level])
+        x = x[..., :height, :width]
+        return self.gamma1(x) * self.gamma2(x)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """X_p = TRUNC(X + S_φ(X)), eq. 6."""
+        return (images + self.correction(images)).clamp(0, 1)

@@ -1,0 +1,66 @@
+"""Everything that decides what comes out of an ANSM training run, with Table II as presets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from advbench.victims.base import Depth
+
+Positive = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class AnsmRecipe(BaseModel):
+    """Settings of one training run; the same recipe, pairs and victim give the same weights.
+
+    Attributes:
+        depth: which third of the victim's layers FFA aligns (Table IV).
+        first: stage 1 by features (``ffa``) or by pixels (``pwr``, Table V).
+        target: stage 2 towards the victim's own clean prediction M_o or the ground truth M_gt.
+        epochs_first, epochs_mgr: lengths of the stages; 0 leaves one out (Table VI).
+        eps: φ of the FGSM pairs, in grey levels.
+        mask_weight: λ of eq. 14.
+        crop: side of the random crops; at the victim's working side these are whole images.
+        forged_share, crops_per_image: as in the recipe of victims.
+        pretrained: start the encoder from ImageNet's weights (they are downloaded).
+        precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = 0
+    depth: Depth = "middle"
+    first: Literal["ffa", "pwr"] = "ffa"
+    target: Literal["prediction", "truth"] = "prediction"
+    epochs_first: Epochs = 20
+    epochs_mgr: Epochs = 10
+    lr_first: Rate = 1e-3
+    lr_mgr: Rate = 3e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    eps: Rate = 3.0
+    mask_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
+    crop: Annotated[int, Field(ge=32)] = 128
+    batch: Positive = 8
+    forged_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    crops_per_image: Positive = 1
+    pretrained: bool = False
+    precision: Literal["auto", "fp32", "fp16"] = "auto"
+
+
+# Table II of the ANSM paper; its batch size is not stated.
+_PAPER: dict[str, dict[str, Any]] = {
+    "ifosn": {"crop": 256, "epochs_first": 1000, "epochs_mgr": 20},
+    "mvssnet": {"crop": 512, "epochs_first": 200, "epochs_mgr": 30},
+    "hdfnet": {"crop": 256, "epochs_first": 200, "epochs_mgr": 10},
+    "code": {"crop": 512, "epochs_first": 200, "epochs_mgr": 30},
+}
+
+
+def preset(victim: str, size: str) -> dict[str, Any]:
+    """What differs from the defaults: Table II for the full size of the paper's victims."""
+    if size != "full":
+        return {}
+    return {"lr_first": 5e-4, "lr_mgr": 1e-5, **_PAPER.get(victim, {})}

@@ -1,0 +1,250 @@
+"""How ANSM is trained: Algorithm 1, alignment of features first, then refinement by masks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from advbench.defenses.ansm.features import tapped
+from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
+from advbench.defenses.ansm.network import AnsmNetwork, Size
+from advbench.defenses.ansm.recipe import AnsmRecipe
+from advbench.files import write_atomically
+from advbench.pixels import to_unit
+from advbench.streams import stream_key
+from advbench.victims.base import Victim
+from advbench.victims.training.checkpoint import Checkpoint, curve_csv
+from advbench.victims.training.data import Crops, Examples
+
+# ReduceLROnPlateau as the paper states it.
+FACTOR, PATIENCE = 0.9, 10
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the training curve; validation RP in percent of the undefended original's F1."""
+
+    epoch: int
+    stage: str
+    loss: float
+    val_rp_original: float
+    val_rp_fgsm: float
+    learning_rate: float
+    seconds: float
+
+
+def train(
+    victim: Victim,
+    size: Size,
+    training: Examples,
+    validation: Examples,
+    source: Mapping[str, Any],
+    recipe: AnsmRecipe,
+    folder: Path,
+    report: Callable[[Epoch], None] = lambda epoch: None,
+) -> Path:
+    """Train S_φ for one frozen victim; run again to resume.
+
+    Args:
+        training, validation: pairs at the victim's working size: an image has six channels, the
+            original's RGB and the adversarial one's.
+        source: what the pairs are, for the card; with ``content_sha256``.
+        folder: receives ``checkpoint.pt`` and ``curve.csv`` after every epoch, and at the end
+            ``<victim>-<size>.safetensors`` with its card and curve.
+
+    Returns:
+        the path of the weights: those of the last stage's best validation, the mean of both RP.
+
+    Raises:
+        AdvbenchError: ``folder`` holds another run.
+    """
+    run = _Run(victim, size, recipe, Checkpoint(folder, _key(victim, size, source, recipe)))
+    run.resume()
+    crops = Crops(training, recipe)
+    floor = None
+    for number in range(len(run.curve), recipe.epochs_first + recipe.epochs_mgr):
+        started = time.perf_counter()
+        stage = run.enter(number)
+        loss = run.train_epoch(crops, number, stage)
+        floor = floor or run.undefended(validation)
+        original, fgsm = (100 * f1 / max(floor, 1e-9) for f1 in run.validate(validation))
+        rate = run.optimizer.param_groups[0]["lr"]
+        run.scheduler.step(loss)
+        line = Epoch(number, stage, loss, original, fgsm, rate, time.perf_counter() - started)
+        run.finish_epoch(line)
+        report(line)
+    return run.save_weights(source)
+
+
+def _key(victim: Victim, size: Size, source: Mapping[str, Any], recipe: AnsmRecipe) -> str:
+    parts = (victim.name, victim.size, victim.weights.sha256, size, source["content_sha256"])
+    return hashlib.sha256("|".join([*parts, recipe.model_dump_json()]).encode()).hexdigest()
+
+
+class _Run:
+    def __init__(
+        self, victim: Victim, size: Size, recipe: AnsmRecipe, checkpoint: Checkpoint
+    ) -> None:
+        self.victim, self.size, self.recipe, self.checkpoint = victim, size, recipe, checkpoint
+        torch.manual_seed(recipe.seed)
+        network = AnsmNetwork(size, recipe.pretrained).to(victim.device)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.mixed = recipe.precision == "fp16" or (
+            recipe.precision == "auto" and victim.device.type == "cuda"
+        )
+        self.curve: list[Epoch] = []
+        self.best: dict[str, Tensor] = {}
+        self._optimize(recipe.lr_first)
+
+    def _optimize(self, rate: float) -> None:
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=rate, weight_decay=self.recipe.weight_decay
+        )
+        self.scheduler = ReduceLROnPlateau(self.optimizer, factor=FACTOR, patience=PATIENCE)
+        self.scaler = torch.GradScaler(self.victim.device.type, enabled=self.mixed)
+
+    def enter(self, number: int) -> str:
+        """The stage of an epoch; the second one begins with an optimiser of its own."""
+        if number == self.recipe.epochs_first:
+            self._optimize(self.recipe.lr_mgr)
+        return self.recipe.first if number < self.recipe.epochs_first else "mgr"
+
+    def train_epoch(self, crops: Crops, number: int, stage: str) -> float:
+        """Mean loss of an epoch."""
+        self.network.train()
+        torch.manual_seed(stream_key(self.recipe.seed, "ansm", number))
+        losses: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+            "ffa": self._align,
+            "pwr": self._reconstruct,
+            "mgr": self._refine,
+        }
+        device = self.victim.device
+        total = torch.zeros((), device=device)
+        for pairs, masks in crops.epoch(number):
+            pairs = pairs.to(device)
+            clean, adversarial = pairs[:, :3].contiguous(), pairs[:, 3:].contiguous()
+            with torch.autocast(device.type, torch.float16, enabled=self.mixed):
+                loss = losses[stage](clean, adversarial, masks.to(device))
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            total += loss.detach()
+        return float(total) / max(len(crops), 1)
+
+    def _align(self, clean: Tensor, adversarial: Tensor, masks: Tensor) -> Tensor:
+        with tapped(self.victim, self.recipe.depth) as features:
+            with torch.no_grad():
+                self.victim.logits(clean)
+                expected = list(features.values())
+            self.victim.logits(self.network(adversarial))
+            return ffa_loss(expected, list(features.values()))
+
+    def _reconstruct(self, clean: Tensor, adversarial: Tensor, masks: Tensor) -> Tensor:
+        return pwr_loss(clean, self.network(adversarial))
+
+    def _refine(self, clean: Tensor, adversarial: Tensor, masks: Tensor) -> Tensor:
+        if self.recipe.target == "prediction":
+            with torch.no_grad():
+                masks = (self.victim.probabilities(clean) > self.victim.threshold).float()
+        logits = self.victim.logits(self.network(torch.cat([clean, adversarial])))
+        of_clean, of_adversarial = logits.chunk(2)
+        return mgr_loss(of_clean, of_adversarial, masks, self.recipe.mask_weight)
+
+    @torch.no_grad()
+    def validate(self, examples: Examples) -> tuple[float, float]:
+        """Mean pixel F1 behind S_φ on originals and on adversarial images."""
+        self.network.eval()
+        scores = [
+            [self._f1(self.network(image), truth) for image in (clean, adversarial)]
+            for clean, adversarial, truth in self._pairs(examples)
+        ]
+        original, fgsm = np.mean(scores, 0).tolist()
+        return original, fgsm
+
+    @torch.no_grad()
+    def undefended(self, examples: Examples) -> float:
+        """Mean pixel F1 of the victim on the originals: what RP is a percentage of."""
+        return float(np.mean([self._f1(x, truth) for x, _, truth in self._pairs(examples)]))
+
+    def _pairs(self, examples: Examples) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+        for number in range(len(examples.names)):
+            pixels, truth = examples.load(number)
+            pair = to_unit(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
+            pair = pair.to(self.victim.device)
+            yield pair[:, :3].contiguous(), pair[:, 3:].contiguous(), truth
+
+    def _f1(self, image: Tensor, truth: np.ndarray) -> float:
+        probability = self.victim.probabilities(image)[0, 0].cpu().numpy()
+        forged = probability > self.victim.threshold
+        return float(2 * (forged & truth).sum() / max(forged.sum() + truth.sum(), 1))
+
+    @property
+    def best_epoch(self) -> Epoch:
+        """Of the last stage, the one with the best mean RP, the last of equals."""
+        last = [line for line in self.curve if line.stage == self.curve[-1].stage]
+        return max(last, key=lambda e: (e.val_rp_original + e.val_rp_fgsm, e.epoch))
+
+    def finish_epoch(self, line: Epoch) -> None:
+        self.curve.append(line)
+        if self.best_epoch == line:
+            self.best = {k: v.cpu().clone() for k, v in self.network.state_dict().items()}
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": self.best,
+        }
+        self.checkpoint.save(state, [asdict(epoch) for epoch in self.curve])
+
+    def resume(self) -> None:
+        state = self.checkpoint.load()
+        if state is None:
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.best = state["best"]
+        self.curve = [Epoch(**line) for line in state["curve"]]
+
+    def save_weights(self, source: Mapping[str, Any]) -> Path:
+        path = self.checkpoint.folder / f"{self.victim.name}-{self.victim.size}.safetensors"
+        data = save({key: value.contiguous() for key, value in self.best.items()})
+        best = self.best_epoch
+        card = {
+            "defense": "ansm",
+            "size": self.size,
+            "victim": self.victim.name,
+            "victim_size": self.victim.size,
+            "victim_sha256": self.victim.weights.sha256,
+            "label": self.victim.weights.label,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "pairs": dict(source),
+            "recipe": self.recipe.model_dump(),
+            "best_epoch": best.epoch,
+            "val_rp_original": round(best.val_rp_original, 2),
+            "val_rp_fgsm": round(best.val_rp_fgsm, 2),
+            "seconds": round(sum(epoch.seconds for epoch in self.curve)),
+            "torch": torch.__version__.partition("+")[0],
+        }
+        write_atomically(path, data)
+        write_atomically(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+        curve = curve_csv([asdict(epoch) for epoch in self.curve])
+        write_atomically(path.with_suffix(".curve.csv"), curve)
+        return path

@@ -1,0 +1,66 @@
+"""The state of a training run on disk: written whole after every epoch, read back to resume."""
+
+from __future__ import annotations
+
+import csv
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from advbench.errors import AdvbenchError
+from advbench.files import write_atomically
+
+
+class Checkpoint:
+    """``checkpoint.pt`` and ``curve.csv`` in the folder of a run.
+
+    Args:
+        key: names all that decides the result; a checkpoint of another key is refused.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+
+    def save(self, state: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
+        """Write the state, then the curve."""
+        buffer = io.BytesIO()
+        torch.save({"key": self.key, "curve": [dict(line) for line in curve], **state}, buffer)
+        write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
+        write_atomically(self.folder / "curve.csv", curve_csv(curve))
+
+    def load(self) -> dict[str, Any] | None:
+        """The state, or None where nothing was trained yet.
+
+        Raises:
+            AdvbenchError: damaged, or of another recipe, dataset, victim or size.
+        """
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise AdvbenchError(
+                f"{path}: damaged; remove it to train from the beginning"
+            ) from error
+        if state.get("key") != self.key:
+            raise AdvbenchError(
+                f"{path}: belongs to another recipe, dataset, victim or size; "
+                "give another --to, or remove it"
+            )
+        return state
+
+
+def curve_csv(curve: Sequence[Mapping[str, Any]]) -> bytes:
+    """The lines of a training curve, numbers at five significant digits."""
+    buffer = io.StringIO()
+    if curve:
+        writer = csv.DictWriter(buffer, list(curve[0]), lineterminator="\n")
+        writer.writeheader()
+        for line in curve:
+            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in line.items()})
+    return buffer.getvalue().encode()
