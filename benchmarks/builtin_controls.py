@@ -9,7 +9,6 @@ until its noise is gone, splices whose donor has the host's own history, and aut
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -39,8 +38,7 @@ def main(name: str, weights: str) -> None:
     data = load_dataset("builtin", Path("advbench-data"), "test")
     forged, authentic = data.select("test", label=1), data.select("test", label=0)
     pairs = [(data.image(row), data.mask(row)) for row in forged]
-    maps = [predict(victim, image) for image, _ in pairs]
-    scores = np.array([f1(m, truth) for m, (_, truth) in zip(maps, pairs, strict=True)])
+    scores = scores_of(victim, pairs)
     kinds = np.array([row.kind for row in forged])
     print(f"{name}, weights {victim.weights.label} {victim.weights.sha256[:12]}")
     print(f"F1 on {len(forged)} held-out images   {scores.mean():.3f}")
@@ -49,36 +47,35 @@ def main(name: str, weights: str) -> None:
         print(f"  {kind:<10} ({len(chosen)})           {chosen.mean():.3f}")
     print("floors")
     for what, guess in floors().items():
-        found = np.mean([f1(guess, truth) for _, truth in pairs])
+        found = np.mean([f1(guess, truth, 0.5) for _, truth in pairs])
         print(f"  {what:<28} {found:.3f}")
     print("controls")
-    blurred = score(victim, pairs, lambda image: cv2.GaussianBlur(image, (0, 0), 2.5))
-    print(f"  F1 on blurred images         {blurred:.3f}")
+    blurred = [(cv2.GaussianBlur(image, (0, 0), 2.5), truth) for image, truth in pairs]
+    print(f"  F1 on blurred images         {scores_of(victim, blurred).mean():.3f}")
     twins = [same_history_splice(index) for index in range(CONTROLS)]
-    print(f"  F1, donor has host's history {score(victim, twins, lambda image: image):.3f}")
-    area = np.mean([(predict(victim, data.image(row)) > 0.5).mean() for row in authentic])
-    print(f"  area forged, authentic       {area:.3f}")
+    print(f"  F1, donor has host's history {scores_of(victim, twins).mean():.3f}")
+    marked = [(predict(victim, data.image(row)) > victim.threshold).mean() for row in authentic]
+    print(f"  area forged, authentic       {np.mean(marked):.3f}")
     print(f"  area forged, true            {np.mean([truth.mean() for _, truth in pairs]):.3f}")
 
 
 def predict(victim: Victim, image: Image) -> np.ndarray:
-    """The probability map."""
-    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    """The probability map at the victim's working size."""
+    x = torch.from_numpy(np.array(victim.fit(image))).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
         return victim.probabilities(x)[0, 0].numpy()
 
 
-def f1(probability: np.ndarray, truth: Mask) -> float:
+def f1(probability: np.ndarray, truth: Mask, threshold: float) -> float:
     """F1 of one map under f1/v1."""
     rule = protocol("f1/v1")
-    return rule.f1(rule.counts(probability.astype(np.float32), truth, 0.5))
+    at_truth = rule.at_truth_size(probability.astype(np.float32), truth)
+    return rule.f1(rule.counts(at_truth, truth, threshold))
 
 
-def score(
-    victim: Victim, pairs: list[tuple[Image, Mask]], change: Callable[[Image], Image]
-) -> float:
-    """Mean F1 on changed images."""
-    return float(np.mean([f1(predict(victim, change(image)), truth) for image, truth in pairs]))
+def scores_of(victim: Victim, pairs: list[tuple[Image, Mask]]) -> np.ndarray:
+    """F1 of each image."""
+    return np.array([f1(predict(victim, i), truth, victim.threshold) for i, truth in pairs])
 
 
 def floors() -> dict[str, np.ndarray]:

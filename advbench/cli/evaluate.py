@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from advbench.defenses.base import Defense
     from advbench.victims.base import Victim
 
+# Fields of defenses whose option has another name.
+OPTIONS = {"weights": "ansm-weights"}
+
 
 @click.command()
 @several("--defense", default=["none"], show_default=True, help="Defenses, or all.")
@@ -138,9 +141,9 @@ def build_defenses(
     given = {key: tuple(values) for key, values in strengths.items() if values} | settings
     for key in given:
         if all(key not in c.model_fields for c in classes):
-            known = sorted({field for c in classes for field in c.model_fields})
+            known = sorted({OPTIONS.get(f, f) for c in classes for f in c.model_fields})
             raise AdvbenchError(
-                f"--{key} is no option of {', '.join(names)}; "
+                f"--{OPTIONS.get(key, key)} is no option of {', '.join(names)}; "
                 f"there are {', '.join(known) or 'none'}"
             )
     return [

@@ -18,9 +18,8 @@ from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.errors import AdvbenchError
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train import examples
-from advbench.pixels import Image, Mask
-from advbench.shards.reader import Originals, Shard, list_shards
-from advbench.shards.schema import ADVERSARIAL
+from advbench.pixels import Image, Mask, pixels_sha256
+from advbench.shards.reader import Shard, list_shards
 from advbench.victims.base import Victim
 from advbench.victims.training.data import Examples, at_working_size
 
@@ -57,9 +56,10 @@ def train_ansm(
         if not chosen:
             raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
     attack = FGSM.create(eps=(recipe.eps,))
-    adversarial = _stored(shards, dataset.id, victim, attack)
     every = [*rows["train"], *rows["val"]]
-    _complete(victim, dataset, every, attack, adversarial, progress)
+    originals = at_working_size(examples(dataset, every), victim)
+    adversarial = _stored(shards, dataset.id, victim, attack, originals)
+    _complete(victim, attack, originals, adversarial, progress)
     made = {split: _pairs(victim, dataset, rows[split], adversarial) for split in rows}
     source = {
         "id": dataset.id,
@@ -76,46 +76,44 @@ def _content(rows: Sequence[Row]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _stored(shards: Path, dataset: str, victim: Victim, attack: FGSM) -> dict[str, Image]:
-    """Adversarial images that lie in shards of this victim, attack and intensity."""
-    if not shards.is_dir():
-        return {}
+def _stored(
+    shards: Path, dataset: str, victim: Victim, attack: FGSM, originals: Examples
+) -> dict[str, Image]:
+    """Adversarial images of these originals that lie in shards of this victim and attack."""
     (intensity,) = attack.intensities
-    entries = list_shards(shards, dataset)
-    originals = Originals([e for e in entries if e.settings.space == victim.space])
+    specification = attack.variant_spec(intensity)
+    numbers = {name: number for number, name in enumerate(originals.names)}
     found: dict[str, Image] = {}
-    for entry in entries:
+    for entry in list_shards(shards, f"{dataset}/{victim.name}/{attack.variant_name(intensity)}"):
         settings = entry.settings
-        if (
-            settings.kind == ADVERSARIAL
-            and settings.victim == victim_identity(victim)
-            and settings.attack == attack.variant_spec(intensity)
-        ):
-            with Shard(entry.path) as shard:
-                for number, sample_id in enumerate(entry.sample_ids):
-                    original, _ = originals.get(sample_id)
+        if settings.victim != victim_identity(victim) or settings.attack != specification:
+            continue
+        with Shard(entry.path) as shard:
+            for number, sample_id in enumerate(entry.sample_ids):
+                if sample_id not in numbers:
+                    continue
+                original, _ = originals.load(numbers[sample_id])
+                if shard.sha256_of(number, "original_sha256") == pixels_sha256(original):
                     found[sample_id] = shard.adversarial(number, original)
     return found
 
 
 def _complete(
     victim: Victim,
-    dataset: Dataset,
-    rows: Sequence[Row],
     attack: FGSM,
+    originals: Examples,
     adversarial: dict[str, Image],
     progress: Progress,
 ) -> None:
     """Make the adversarial images that are missing."""
-    fitted = at_working_size(examples(dataset, list(rows)), victim)
-    for number, row in enumerate(rows):
-        if row.sample_id not in adversarial:
-            image, mask = fitted.load(number)
+    for number, name in enumerate(originals.names):
+        if name not in adversarial:
+            image, mask = originals.load(number)
             images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
             masks = torch.from_numpy(mask.copy())[None]
-            (result,) = attack(victim, images, masks, [row.sample_id]).values()
-            adversarial[row.sample_id] = result[0].permute(1, 2, 0).numpy()
-        progress(number + 1, len(rows))
+            (result,) = attack(victim, images, masks, [name]).values()
+            adversarial[name] = result[0].permute(1, 2, 0).numpy()
+        progress(number + 1, len(originals.names))
 
 
 def _pairs(

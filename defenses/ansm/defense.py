@@ -59,8 +59,10 @@ class ANSM(Defense):
     ) -> Tensor:
         if self._network is None:
             raise AdvbenchError("defense ansm: belongs to a victim; pick one with for_victim")
-        # A network made outside inference mode serves within it and with gradients alike.
-        return self._network.to(images.device)(images)
+        # A network made and moved outside inference mode serves within it and with gradients alike.
+        with torch.inference_mode(False):
+            network = self._network.to(images.device)
+        return network(images)
 
     def _path_for(self, victim: Mapping[str, str]) -> Path:
         what = f"{victim['name']} ({victim['size']})"
@@ -77,6 +79,8 @@ class ANSM(Defense):
                 )
             return path
         for given in map(Path, self.weights):
+            if not given.is_file():
+                raise AdvbenchError(f"--ansm-weights {given}: no such file; {train}")
             card = _card(given)
             if (card.get("victim_sha256") or victim["weights_sha256"]) == victim["weights_sha256"]:
                 return given
@@ -89,7 +93,7 @@ class ANSM(Defense):
 def _card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.with_suffix(".json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return card if isinstance(card, dict) else {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from advbench.victims.base import Depth
 
@@ -49,6 +49,21 @@ class AnsmRecipe(BaseModel):
     pretrained: bool = False
     precision: Literal["auto", "fp32", "fp16"] = "auto"
 
+    @field_validator("epochs_mgr")
+    @classmethod
+    def _has_an_epoch(cls, epochs: int, info: ValidationInfo) -> int:
+        if not epochs and not info.data.get("epochs_first"):
+            raise ValueError("one of the two stages needs an epoch")
+        return epochs
+
+    @field_validator("batch")
+    @classmethod
+    def _can_be_normalised(cls, batch: int, info: ValidationInfo) -> int:
+        # The encoder's last maps have a 32nd of the side, and one value has no deviation.
+        if batch == 1 and info.data.get("crop") == 32:
+            raise ValueError("a batch of 1 needs a crop above 32")
+        return batch
+
 
 # Table II of the ANSM paper; its batch size is not stated.
 _PAPER: dict[str, dict[str, Any]] = {
@@ -57,10 +72,12 @@ _PAPER: dict[str, dict[str, Any]] = {
     "hdfnet": {"crop": 256, "epochs_first": 200, "epochs_mgr": 10},
     "code": {"crop": 512, "epochs_first": 200, "epochs_mgr": 30},
 }
+# HDF-Net takes no other side.
+_SMALL: dict[str, dict[str, Any]] = {"hdfnet": {"crop": 256}}
 
 
 def preset(victim: str, size: str) -> dict[str, Any]:
     """What differs from the defaults: Table II for the full size of the paper's victims."""
     if size != "full":
-        return {}
+        return _SMALL.get(victim, {})
     return {"lr_first": 5e-4, "lr_mgr": 1e-5, **_PAPER.get(victim, {})}

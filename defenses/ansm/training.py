@@ -20,6 +20,7 @@ from advbench.defenses.ansm.features import tapped
 from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
 from advbench.defenses.ansm.network import AnsmNetwork, Size
 from advbench.defenses.ansm.recipe import AnsmRecipe
+from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
 from advbench.pixels import to_unit
 from advbench.streams import stream_key
@@ -67,17 +68,22 @@ def train(
         the path of the weights: those of the last stage's best validation, the mean of both RP.
 
     Raises:
-        AdvbenchError: ``folder`` holds another run.
+        AdvbenchError: ``folder`` holds another run, or there is less than a batch of crops.
     """
     run = _Run(victim, size, recipe, Checkpoint(folder, _key(victim, size, source, recipe)))
     run.resume()
     crops = Crops(training, recipe)
+    if len(crops) == 0:
+        raise AdvbenchError(
+            f"{len(training.names)} training images give less than a batch of {recipe.batch} "
+            "crops; give more images, a smaller batch or more crops_per_image"
+        )
     floor = None
     for number in range(len(run.curve), recipe.epochs_first + recipe.epochs_mgr):
         started = time.perf_counter()
         stage = run.enter(number)
         loss = run.train_epoch(crops, number, stage)
-        floor = floor or run.undefended(validation)
+        floor = run.undefended(validation) if floor is None else floor
         original, fgsm = (100 * f1 / max(floor, 1e-9) for f1 in run.validate(validation))
         rate = run.optimizer.param_groups[0]["lr"]
         run.scheduler.step(loss)

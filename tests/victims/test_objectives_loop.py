@@ -22,6 +22,7 @@ from advbench.victims.code import CoDE
 from advbench.victims.ifosn import IFOSN
 from advbench.victims.mvssnet import MVSSNet
 from advbench.victims.training import loop
+from advbench.victims.training.checkpoint import Checkpoint
 from advbench.victims.training.data import Examples, at_working_size
 from advbench.victims.training.recipe import Recipe
 
@@ -143,7 +144,7 @@ def scripted(monkeypatch):
 
         monkeypatch.setattr(loop._Run, "train_epoch", train_epoch)
         monkeypatch.setattr(loop._Run, "validate", lambda run, *_: scores[len(run.curve)])
-        recipe = Recipe(epochs=len(scores), crop=32, objective="plain", **fields)
+        recipe = Recipe(epochs=len(scores), crop=32, batch=2, objective="plain", **fields)
         return train(IFOSN, recipe, folder), trained
 
     return run
@@ -156,6 +157,7 @@ def scripted(monkeypatch):
         ([0.1, 0.5, 0.4, 0.6, 0.5, 0.4], 2, 6, 3),
         ([0.3, 0.2, 0.4, 0.1, 0.0], 1, 2, 0),
         ([0.5, 0.4, 0.3, 0.2, 0.1, 0.6], 0, 6, 5),
+        ([0.0, 0.0, 0.0, 0.0], 2, 3, 2),
     ],
 )
 def test_patience_ends_a_run_and_the_best_is_kept(
@@ -170,6 +172,11 @@ def test_patience_ends_a_run_and_the_best_is_kept(
     again, more = scripted(scores, tmp_path / "run", patience=patience)
     assert more == 0
     assert load_file(again)["final.0.bias"].item() == best
+
+
+def test_too_few_images_for_a_batch_are_refused(tmp_path):
+    with pytest.raises(AdvbenchError, match="4 training images do not fill a batch of 5"):
+        train(IFOSN, Recipe(epochs=1, crop=32, batch=5), tmp_path / "run")
 
 
 def test_examples_come_at_the_working_size():
@@ -189,9 +196,9 @@ def test_examples_come_at_the_working_size():
 
 def test_validation_is_at_the_victims_threshold(tmp_path, monkeypatch):
     """Mean F1 over pictures of what lies above 0.2, here of the red channel."""
-    recipe = Recipe(crop=32, epochs=1)
+    recipe = Recipe(crop=32, batch=2, epochs=1)
     network = TinyCoDE.build_network("small")
-    run = loop._Run(TinyCoDE, "small", network, recipe, tmp_path, "key")
+    run = loop._Run(TinyCoDE, "small", network, recipe, Checkpoint(tmp_path, "key"))
     monkeypatch.setattr(TinyCoDE, "probabilities", lambda victim, images: images[:, :1])
     rng = np.random.default_rng(0)
     pairs = [
@@ -204,7 +211,7 @@ def test_validation_is_at_the_victims_threshold(tmp_path, monkeypatch):
 
 
 def test_checkpoint_of_another_victim_is_refused(tmp_path):
-    recipe = Recipe(epochs=1, crop=32)
+    recipe = Recipe(epochs=1, crop=32, batch=2)
     train(IFOSN, recipe, tmp_path)
-    with pytest.raises(AdvbenchError, match="another victim or size"):
+    with pytest.raises(AdvbenchError, match="victim or size"):
         train(TinyCoDE, recipe, tmp_path)

@@ -75,7 +75,7 @@ def test_interrupted_training_ends_with_the_same_weights(dataset, tmp_path):
 def test_another_recipe_in_the_same_folder_is_refused(dataset, tmp_path):
     train_victim(IFOSN, "small", dataset, RECIPE, tmp_path / "run")
     longer = RECIPE.model_copy(update={"epochs": 3})
-    with pytest.raises(AdvbenchError, match="another recipe or dataset"):
+    with pytest.raises(AdvbenchError, match="belongs to another recipe, dataset"):
         train_victim(IFOSN, "small", dataset, longer, tmp_path / "run")
 
 

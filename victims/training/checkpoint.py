@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,11 +42,13 @@ class Checkpoint:
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # damaged bytes make the parser raise errors of many types
             raise AdvbenchError(
                 f"{path}: damaged; remove it to train from the beginning"
             ) from error
-        if state.get("key") != self.key:
+        if not isinstance(state, dict) or state.get("key") != self.key:
             raise AdvbenchError(
                 f"{path}: belongs to another recipe, dataset, victim or size; "
                 "give another --to, or remove it"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import pickle
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import cos, pi
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from advbench.files import write_atomically
 from advbench.pixels import to_unit
 from advbench.streams import stream_key
 from advbench.victims.base import Size, Victim
+from advbench.victims.training.checkpoint import Checkpoint, curve_csv
 from advbench.victims.training.data import Crops, Examples, at_working_size
 from advbench.victims.training.guidance import NoiseGuidance
 from advbench.victims.training.objective import make_objective
@@ -76,11 +74,17 @@ def train(
     network = victim_class.build_network(size).to(device)
     start_from_residuals(network, recipe.residual_start)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = _Run(victim_class, size, network, recipe, folder, _run_key(source, recipe))
+    checkpoint = Checkpoint(folder, _run_key(victim_class, size, source, recipe))
+    run = _Run(victim_class, size, network, recipe, checkpoint)
     run.resume()
     victim = run.objective.victim
     training, validation = (at_working_size(e, victim) for e in (training, validation))
     crops = Crops(training, recipe)
+    if not len(crops):
+        raise AdvbenchError(
+            f"{len(training.names)} training images do not fill a batch of {recipe.batch}; "
+            "take --set batch=N or --set crops_per_image=N"
+        )
     for number in range(len(run.curve), recipe.epochs):
         if run.stalled:
             break
@@ -93,10 +97,9 @@ def train(
     return run.save_weights(source)
 
 
-def _run_key(source: dict[str, Any], recipe: Recipe) -> str:
-    return hashlib.sha256(
-        f"{recipe.model_dump_json()}|{source['content_sha256']}".encode()
-    ).hexdigest()
+def _run_key(victim_class: type[Victim], size: Size, source: dict[str, Any], recipe: Recipe) -> str:
+    parts = (victim_class.name, size, source["content_sha256"], recipe.model_dump_json())
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
 class _Run:
@@ -106,11 +109,10 @@ class _Run:
         size: Size,
         network: nn.Module,
         recipe: Recipe,
-        folder: Path,
-        key: str,
+        checkpoint: Checkpoint,
     ) -> None:
         self.victim_class, self.size, self.recipe = victim_class, size, recipe
-        self.folder, self.key = folder, key
+        self.checkpoint = checkpoint
         self.network = network
         self.average = AveragedModel(
             network,
@@ -152,7 +154,8 @@ class _Run:
             images = images.to(device, memory_format=torch.channels_last)
             with torch.autocast(images.device.type, torch.float16, enabled=self.mixed):
                 loss = self.objective.loss(images, masks.to(device))
-                guided = loss + self.recipe.guidance * self.guidance.loss(images)
+                seen = self.objective.seen(images)
+                guided = loss + self.recipe.guidance * self.guidance.loss(seen)
             self.optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(guided).backward()  # type: ignore[no-untyped-call]
             self.scaler.unscale_(self.optimizer)
@@ -179,23 +182,16 @@ class _Run:
         self.curve.append(line)
         if self.best_epoch == line:
             self.best = {k: v.cpu().clone() for k, v in self.average.module.state_dict().items()}
-        buffer = io.BytesIO()
-        torch.save(
-            {
-                "key": self.key,
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "objective": self.objective.state_dict(),
-                "guidance": self.guidance.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "best": self.best,
-                "curve": [vars(epoch) for epoch in self.curve],
-            },
-            buffer,
-        )
-        write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
-        write_atomically(self.folder / "curve.csv", self._curve_csv())
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "objective": self.objective.state_dict(),
+            "guidance": self.guidance.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best": self.best,
+        }
+        self.checkpoint.save(state, [asdict(epoch) for epoch in self.curve])
 
     @property
     def best_epoch(self) -> Epoch | None:
@@ -206,40 +202,28 @@ class _Run:
     @property
     def stalled(self) -> bool:
         """No better validation F1 for as long as the recipe's patience."""
-        best = self.best_epoch
-        if not self.recipe.patience or not best:
+        ended = [epoch for epoch in self.curve if self.objective.may_end(epoch.epoch)]
+        if not self.recipe.patience or not ended:
             return False
-        return len(self.curve) - 1 - best.epoch >= self.recipe.patience
+        first_best = max(ended, key=lambda epoch: (epoch.val_f1, -epoch.epoch))
+        return len(self.curve) - 1 - first_best.epoch >= self.recipe.patience
 
     def resume(self) -> None:
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
+        state = self.checkpoint.load()
+        if state is None:
             return
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise AdvbenchError(
-                f"{path}: damaged; remove it to train from the beginning"
-            ) from error
-        if state.get("key") != self.key:
-            raise AdvbenchError(
-                f"{path}: belongs to another recipe or dataset; give another --to, or remove it"
-            )
-        if state["network"].keys() != self.network.state_dict().keys():
-            raise AdvbenchError(
-                f"{path}: belongs to another victim or size; give another --to, or remove it"
-            )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.objective.load_state_dict(state["objective"])
         self.guidance.load_state_dict(state["guidance"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run began without mixed precision
+            self.scaler.load_state_dict(state["scaler"])
         self.best = state["best"]
         self.curve = [Epoch(**epoch) for epoch in state["curve"]]
 
     def save_weights(self, source: dict[str, Any]) -> Path:
-        path = self.folder / f"{self.victim_class.name}-{self.size}.safetensors"
+        path = self.checkpoint.folder / f"{self.victim_class.name}-{self.size}.safetensors"
         data = save({key: value.contiguous() for key, value in self.best.items()})
         best = self.best_epoch
         assert best is not None
@@ -258,7 +242,8 @@ class _Run:
         }
         write_atomically(path, data)
         write_atomically(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
-        write_atomically(path.with_suffix(".curve.csv"), self._curve_csv())
+        curve = curve_csv([asdict(epoch) for epoch in self.curve])
+        write_atomically(path.with_suffix(".curve.csv"), curve)
         return path
 
     def _victim(self, network: nn.Module) -> Victim:
@@ -267,22 +252,6 @@ class _Run:
         victim = self.victim_class(network, Weights("", "training"), self.size)
         network.train(training).requires_grad_(True)
         return victim
-
-    def _curve_csv(self) -> bytes:
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["epoch", "loss", "val_f1", "learning_rate", "seconds"])
-        for e in self.curve:
-            writer.writerow(
-                [
-                    e.epoch,
-                    f"{e.loss:.5f}",
-                    f"{e.val_f1:.4f}",
-                    f"{e.learning_rate:.3g}",
-                    f"{e.seconds:.1f}",
-                ]
-            )
-        return buffer.getvalue().encode()
 
 
 def _schedule(progress: float, recipe: Recipe) -> float:

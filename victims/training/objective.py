@@ -39,6 +39,10 @@ class Objective(nn.Module, ABC):
     def start_epoch(self, number: int) -> None:
         """Called before each epoch: forget what a checkpoint does not hold."""
 
+    def seen(self, images: Tensor) -> Tensor:
+        """What the victim saw of ``images`` in the last loss."""
+        return images
+
     def may_end(self, number: int) -> bool:
         """Whether the weights after epoch ``number`` may be the result of the run."""
         return True

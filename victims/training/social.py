@@ -49,7 +49,11 @@ class SocialNetwork(Objective):
         images.requires_grad_()
         images.register_hook(self._store)  # type: ignore[no-untyped-call]
         noisy = (images + self._unseen(images) * shared.to(images)[:, None, None, None]).clamp(0, 1)
+        self._seen = noisy.detach()
         return localization_loss(self.victim.logits(noisy), masks, self.recipe.dice)
+
+    def seen(self, images: Tensor) -> Tensor:
+        return self._seen
 
     def _store(self, gradient: Tensor) -> None:
         self._signs.append(gradient.sign())
