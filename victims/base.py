@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from advbench.errors import AdvbenchError
 from advbench.pixels import Image
-from advbench.victims.weights import Weights, load_network_weights
+from advbench.victims.weights import Weights, card_of, load_network_weights
 
 Depth = Literal["shallow", "middle", "topmost"]
 Size = Literal["small", "full"]
@@ -63,7 +64,8 @@ class Victim(ABC):
         """Build the network and load its weights.
 
         Args:
-            size: ``small`` or ``full``; by default small for ``builtin`` weights, else full.
+            size: ``small`` or ``full``; by default what the card beside the weights says, small
+                for ``builtin`` weights, else full.
             weights: ``builtin`` (small, trained by this project on the built-in data), the path of
                 a checkpoint, or None for random weights drawn from ``seed``.
             device: a torch device name.
@@ -72,7 +74,7 @@ class Victim(ABC):
         Raises:
             AdvbenchError: the file is missing, or its keys or shapes do not fit.
         """
-        chosen: Size = size or ("small" if weights == "builtin" else "full")
+        chosen: Size = size or ("small" if _is_small(weights) else "full")
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = cls.build_network(chosen)
@@ -138,3 +140,9 @@ class Victim(ABC):
         """Where the network's parameters lie."""
         parameter = next(self.network.parameters(), None)
         return parameter.device if parameter is not None else torch.device("cpu")
+
+
+def _is_small(weights: str | None) -> bool:
+    return weights == "builtin" or (
+        weights is not None and card_of(Path(weights)).get("size") == "small"
+    )

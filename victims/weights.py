@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 from warnings import catch_warnings, simplefilter
 
 import torch
@@ -84,15 +85,19 @@ def load_network_weights(
 
 def label_of(path: Path, sha256: str) -> str:
     """The label of the card beside the file where its sum agrees, else ``file:…``."""
+    card = card_of(path)
+    label = card.get("label")
+    agrees = card.get("sha256") == sha256 and isinstance(label, str)
+    return str(label) if agrees else f"file:{sha256[:12]}"
+
+
+def card_of(path: Path) -> dict[str, Any]:
+    """The JSON card beside a weights file; empty where there is none, or none that can be read."""
     try:
         card = json.loads(path.with_suffix(".json").read_text())
-    except (OSError, ValueError, RecursionError):  # none, damaged, or somebody else's
-        card = None
-    if isinstance(card, dict) and card.get("sha256") == sha256:
-        label = card.get("label")
-        if isinstance(label, str):
-            return label
-    return f"file:{sha256[:12]}"
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return card if isinstance(card, dict) else {}
 
 
 def _unwrapped(

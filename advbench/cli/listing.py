@@ -39,7 +39,8 @@ def listing(family: str | None, as_json: bool) -> None:
         return
     for kind, registry in shown.items():
         click.echo(kind)
+        width = max(len(name) for name in registry.all())
         for name, entry in registry.all().items():
-            click.echo(f"  {name:<10} {entry.summary}")
+            click.echo(f"  {name:<{width}} {entry.summary}")
         if registry.planned:
             click.echo(f"  later: {', '.join(registry.planned)}")

@@ -21,7 +21,7 @@ def test_help_names_every_verb(advbench_command):
 
 
 @pytest.mark.parametrize(
-    "verb", [[v] for v in VERBS] + [["train", "victim"], ["dataset", "import"]]
+    "verb", [[v] for v in VERBS] + [["train", "victim"], ["train", "ansm"], ["dataset", "import"]]
 )
 def test_every_verb_has_help(verb, advbench_command):
     assert advbench_command(*verb, "--help").code == 0
@@ -46,7 +46,7 @@ def test_help_and_list_import_nothing_heavy():
 def test_list_is_readable_by_a_program(advbench_command):
     found = json.loads(advbench_command("list", "--json").out)
     assert list(found["attacks"]) == [*SIX, "torchattacks"]
-    assert list(found["defenses"]) == ["none", "jpeg", "resize", "median", "gaussian"]
+    assert list(found["defenses"]) == ["none", "jpeg", "resize", "median", "gaussian", "ansm"]
     assert "ifosn" in found["victims"]
     assert json.loads(advbench_command("list", "victims", "--json").out).keys() == {"victims"}
 

@@ -424,3 +424,15 @@ def test_card_labels_its_file(tmp_path):
     card = {"sha256": "f" * 64, "label": "mine"}
     (tmp_path / "w.json").write_text(json.dumps(card))
     assert label_of(tmp_path / "w.pth", "f" * 64) == "mine"
+
+
+def test_size_is_what_the_card_says(tmp_path):
+    """A file of this project's training needs no --size; without its card it counts as full."""
+    path = builtin_path("ifosn", "small")
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / f"mine{suffix}").write_bytes(path.with_suffix(suffix).read_bytes())
+    victim = advbench.load_victim("ifosn", weights=str(tmp_path / "mine.safetensors"))
+    assert (victim.size, victim.weights.label) == ("small", "builtin")
+    (tmp_path / "mine.json").unlink()
+    with pytest.raises(AdvbenchError, match="--size small"):
+        advbench.load_victim("ifosn", weights=str(tmp_path / "mine.safetensors"))
