@@ -21,7 +21,7 @@ LAYERS: dict[Depth, tuple[str, ...]] = {
 
 
 class Layered(Victim):
-    """Fixed random convolutions with a batch normalisation among them; bright pixels look forged."""
+    """Fixed random convolutions and a batch normalisation; bright pixels look forged."""
 
     name: ClassVar[str] = "layered"
     threshold: ClassVar[float] = 0.4
