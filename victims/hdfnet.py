@@ -256,7 +256,7 @@ class HDFNet(Victim):
         "plain": PLAIN_OBJECTIVE,
     }
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {
-        "small": {"epochs": 11, "crop": SIDE, "batch": 4},
+        "small": {"epochs": 16, "crop": SIDE, "batch": 4},
         "full": {
             "epochs": 100,
             "crop": SIDE,

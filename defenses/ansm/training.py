@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -21,11 +19,10 @@ from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
 from advbench.defenses.ansm.network import AnsmNetwork, Size
 from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.errors import AdvbenchError
-from advbench.files import write_atomically
 from advbench.pixels import to_unit
 from advbench.streams import stream_key
 from advbench.victims.base import Victim
-from advbench.victims.training.checkpoint import Checkpoint, curve_csv
+from advbench.victims.training.checkpoint import Checkpoint, write_weights
 from advbench.victims.training.data import Crops, Examples
 
 # ReduceLROnPlateau as the paper states it.
@@ -230,7 +227,6 @@ class _Run:
 
     def save_weights(self, source: Mapping[str, Any]) -> Path:
         path = self.checkpoint.folder / f"{self.victim.name}-{self.victim.size}.safetensors"
-        data = save({key: value.contiguous() for key, value in self.best.items()})
         best = self.best_epoch
         card = {
             "defense": "ansm",
@@ -239,18 +235,11 @@ class _Run:
             "victim_size": self.victim.size,
             "victim_sha256": self.victim.weights.sha256,
             "label": self.victim.weights.label,
-            "sha256": hashlib.sha256(data).hexdigest(),
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "pairs": dict(source),
             "recipe": self.recipe.model_dump(),
             "best_epoch": best.epoch,
             "val_rp_original": round(best.val_rp_original, 2),
             "val_rp_fgsm": round(best.val_rp_fgsm, 2),
-            "seconds": round(sum(epoch.seconds for epoch in self.curve)),
-            "torch": torch.__version__.partition("+")[0],
         }
-        write_atomically(path, data)
-        write_atomically(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
-        curve = curve_csv([asdict(epoch) for epoch in self.curve])
-        write_atomically(path.with_suffix(".curve.csv"), curve)
-        return path
+        return write_weights(path, self.best, card, [asdict(epoch) for epoch in self.curve])

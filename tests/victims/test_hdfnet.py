@@ -15,6 +15,7 @@ from advbench.victims.hdfnet import FLA, SIZES, HDFNet, HdfNetwork
 from advbench.victims.hdfnet_encoders import SRM, Block, VisionTransformer
 
 from .golden import assert_keys, differences, needs_golden, picture, set_weights
+from .gradients import assert_gradient
 
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64).view(3, 1, 1)
@@ -138,19 +139,13 @@ def test_batch_mates_do_not_matter():
 
 def test_input_gradient_by_finite_differences():
     network = small_double(gamma=0.5)
-    x = torch.rand(1, 3, 256, 256, dtype=torch.float64, requires_grad=True)
+    x = torch.rand(1, 3, 256, 256, dtype=torch.float64)
     weight = torch.randn(1, 1, 256, 256, dtype=torch.float64)
 
     def value(image: torch.Tensor) -> torch.Tensor:
         return (network.logits(image) * weight).sum()
 
-    (gradient,) = torch.autograd.grad(value(x), x)
-    for _ in range(3):
-        direction = torch.randn_like(x)
-        with torch.no_grad():
-            h = 1e-7
-            numeric = (value(x + h * direction) - value(x - h * direction)) / (2 * h)
-        assert float(numeric) == pytest.approx(float((gradient * direction).sum()), rel=1e-4)
+    assert_gradient(value, x, rel=1e-4, directions=3)
 
 
 def test_block_of_stride_1_is_twice_its_branch():

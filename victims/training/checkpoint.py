@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
+from torch import Tensor
 
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
@@ -54,6 +58,27 @@ class Checkpoint:
                 "give another --to, or remove it"
             )
         return state
+
+
+def write_weights(
+    path: Path,
+    state: Mapping[str, Tensor],
+    card: Mapping[str, Any],
+    curve: Sequence[Mapping[str, Any]],
+) -> Path:
+    """Write safetensors to ``path``, and beside them the card, completed by what follows from the
+    state, and the curve."""
+    data = save({key: value.contiguous() for key, value in state.items()})
+    complete = {
+        **card,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "seconds": round(sum(line["seconds"] for line in curve)),
+        "torch": torch.__version__.partition("+")[0],
+    }
+    write_atomically(path, data)
+    write_atomically(path.with_suffix(".json"), (json.dumps(complete, indent=2) + "\n").encode())
+    write_atomically(path.with_suffix(".curve.csv"), curve_csv(curve))
+    return path
 
 
 def curve_csv(curve: Sequence[Mapping[str, Any]]) -> bytes:

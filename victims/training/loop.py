@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import time
 from collections.abc import Callable
@@ -14,16 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advbench.errors import AdvbenchError
-from advbench.files import write_atomically
 from advbench.pixels import to_unit
 from advbench.streams import stream_key
 from advbench.victims.base import Size, Victim
-from advbench.victims.training.checkpoint import Checkpoint, curve_csv
+from advbench.victims.training.checkpoint import Checkpoint, write_weights
 from advbench.victims.training.data import Crops, Examples, at_working_size
 from advbench.victims.training.guidance import NoiseGuidance
 from advbench.victims.training.objective import make_objective
@@ -224,27 +221,19 @@ class _Run:
 
     def save_weights(self, source: dict[str, Any]) -> Path:
         path = self.checkpoint.folder / f"{self.victim_class.name}-{self.size}.safetensors"
-        data = save({key: value.contiguous() for key, value in self.best.items()})
         best = self.best_epoch
         assert best is not None
         card = {
             "victim": self.victim_class.name,
             "size": self.size,
             "label": source["id"],
-            "sha256": hashlib.sha256(data).hexdigest(),
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "dataset": source,
             "recipe": self.recipe.model_dump(),
             "best_epoch": best.epoch,
             "val_f1": round(best.val_f1, 4),
-            "seconds": round(sum(epoch.seconds for epoch in self.curve)),
-            "torch": torch.__version__.partition("+")[0],
         }
-        write_atomically(path, data)
-        write_atomically(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
-        curve = curve_csv([asdict(epoch) for epoch in self.curve])
-        write_atomically(path.with_suffix(".curve.csv"), curve)
-        return path
+        return write_weights(path, self.best, card, [asdict(epoch) for epoch in self.curve])
 
     def _victim(self, network: nn.Module) -> Victim:
         """A victim around a network in training: mode and gradients stay as they are."""

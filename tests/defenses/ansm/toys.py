@@ -28,13 +28,10 @@ class Layered(Victim):
 
     @classmethod
     def build_network(cls, size: Size) -> nn.Module:
-        return nn.Sequential(
-            nn.Conv2d(3, 4, 3, padding=1),
-            nn.BatchNorm2d(4),
-            nn.Conv2d(4, 5, 3, 2, padding=1),
-            nn.Tanh(),
-            nn.Conv2d(5, 1, 1),
-        )
+        first, second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3, 2, padding=1)
+        for convolution in (first, second):
+            convolution.weight.data.mul_(3)
+        return nn.Sequential(first, nn.BatchNorm2d(4), second, nn.Tanh(), nn.Conv2d(5, 1, 1))
 
     def logits(self, images: Tensor) -> Tensor:
         coarse = self.network(images - 0.5)
@@ -45,23 +42,27 @@ class Layered(Victim):
         return {name: self.network.get_submodule(name) for name in LAYERS[depth]}
 
 
-def layered(seed: int = 3) -> Layered:
+def layered(seed: int = 3, cls: type[Layered] = Layered) -> Layered:
     """One with the weights of a seed."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Layered(Layered.build_network("small"), Weights(f"{seed:064x}", "made"), "small")
+        return cls(cls.build_network("small"), Weights(f"{seed:064x}", f"random:{seed}"), "small")
 
 
-def pairs(count: int, start: int = 0, noise: int = 3) -> Examples:
-    """Images 40×44 with a bright forged part, and the same with every pixel ``noise`` off."""
+def pairs(count: int, start: int = 0, noise: int = 3, striped: bool = False) -> Examples:
+    """Images 40×44 with a bright forged part, and the same with every pixel ``noise`` off: here up
+    and there down, at random or in stripes."""
 
     def load(number: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(start + number)
         mask = np.zeros((40, 44), np.bool_)
         mask[6:26, 5 : 28 + number] = True
         image = rng.integers(60, 140, (40, 44, 3)) + 50 * mask[..., None]
-        adversarial = image + noise * rng.choice([-1, 1], image.shape)
-        return np.concatenate([image, adversarial], 2).astype(np.uint8), mask
+        signs = rng.choice([-1, 1], image.shape)
+        if striped:
+            signs[:, ::2], signs[:, 1::2] = 1, -1
+        both = np.concatenate([image, image + noise * signs], 2)
+        return both.astype(np.uint8), mask
 
     return Examples([f"made/{start + number}" for number in range(count)], load)
 

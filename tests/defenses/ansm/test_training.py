@@ -1,0 +1,351 @@
+"""Training of ANSM: stages, losses, rates; the same after a kill; the victim left as it was."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from sklearn.metrics import f1_score
+from torch import Tensor
+
+from advbench.defenses.ansm import training
+from advbench.defenses.ansm.network import AnsmNetwork
+from advbench.defenses.ansm.recipe import AnsmRecipe, preset
+from advbench.defenses.ansm.training import Epoch, train
+from advbench.errors import AdvbenchError
+from advbench.victims.training.data import Crops
+
+from . import loops
+from .toys import LAYERS, Layered, layered, pairs
+
+RECIPE = AnsmRecipe(crop=32, batch=2, epochs_first=2, epochs_mgr=2, seed=1)
+ONE_STEP = {"crop": 32, "batch": 4, "epochs_mgr": 0, "epochs_first": 1}
+SOURCE = {"id": "made", "content_sha256": "0" * 64}
+
+
+def run(folder: Path, recipe: AnsmRecipe = RECIPE, **changes: Any) -> Path:
+    """Train on four pairs, with two to validate."""
+    given = {
+        "victim": layered(),
+        "size": "small",
+        "training": pairs(4),
+        "validation": pairs(2, 100),
+        "source": SOURCE,
+    }
+    return train(**(given | changes), recipe=recipe, folder=folder)
+
+
+def curve(folder: Path) -> list[dict[str, str]]:
+    """The lines of the curve, without the time they took."""
+    lines = list(csv.DictReader(io.StringIO((folder / "curve.csv").read_text())))
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+class KilledError(Exception):
+    pass
+
+
+class Mortal(Layered):
+    """Dies at one of its calls."""
+
+    calls = 0
+    last = 0
+
+    def logits(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == self.last:
+            raise KilledError
+        return super().logits(images)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that was not interrupted."""
+
+    folder: Path
+    weights: bytes
+    calls: int
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder, victim = tmp_path_factory.mktemp("whole"), layered(cls=Mortal)
+    path = run(folder, victim=victim)
+    return Whole(folder, path.read_bytes(), victim.calls)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_run_killed_at_a_random_step_ends_as_if_it_was_not(seed, whole, tmp_path):
+    victim = layered(cls=Mortal)
+    victim.last = random.Random(seed).randrange(1, whole.calls + 1)
+    with pytest.raises(KilledError):
+        run(tmp_path, victim=victim)
+    path = run(tmp_path)
+    assert path.read_bytes() == whole.weights
+    assert curve(tmp_path) == curve(whole.folder)
+    assert [int(line["epoch"]) for line in curve(tmp_path)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("epoch", range(3))
+def test_a_run_killed_between_epochs_ends_as_if_it_was_not(epoch, whole, tmp_path):
+    """Between the stages, too."""
+
+    def kill(line: Epoch) -> None:
+        if line.epoch == epoch:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(tmp_path, report=kill)
+    assert len(curve(tmp_path)) == epoch + 1
+    assert run(tmp_path).read_bytes() == whole.weights
+    assert curve(tmp_path) == curve(whole.folder)
+
+
+def test_a_finished_run_trains_no_more(whole, tmp_path):
+    path = run(whole.folder, report=lambda line: pytest.fail("another epoch"))
+    assert path.read_bytes() == whole.weights
+
+
+def test_another_seed_gives_other_weights(whole, tmp_path):
+    assert run(tmp_path, RECIPE.model_copy(update={"seed": 2})).read_bytes() != whole.weights
+
+
+def test_victim_is_left_as_it_was(tmp_path):
+    victim = layered()
+    before = {key: value.clone() for key, value in victim.network.state_dict().items()}
+    assert "1.running_mean" in before
+    run(tmp_path, victim=victim)
+    after = victim.network.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    for module in victim.network.modules():
+        assert not module.training
+        assert not module._forward_hooks
+    assert all(p.grad is None and not p.requires_grad for p in victim.network.parameters())
+
+
+def test_weights_card_and_curve(whole):
+    path = whole.folder / "layered-small.safetensors"
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert (card["defense"], card["size"]) == ("ansm", "small")
+    assert card["victim"] == "layered"
+    assert card["victim_sha256"] == f"{3:064x}"
+    assert AnsmRecipe(**card["recipe"]) == RECIPE
+    assert card["pairs"] == SOURCE
+    network = AnsmNetwork("small")
+    network.load_state_dict(load_file(path))
+    assert card["parameters"] == sum(p.numel() for p in network.parameters())
+    assert (whole.folder / "layered-small.curve.csv").read_bytes() == (
+        whole.folder / "curve.csv"
+    ).read_bytes()
+
+
+@torch.no_grad()
+def test_validation_is_residual_performance(whole):
+    """Against scikit-learn, with the weights that were saved."""
+    path = whole.folder / "layered-small.safetensors"
+    card = json.loads(path.with_suffix(".json").read_text())
+    network = AnsmNetwork("small").eval()
+    network.load_state_dict(load_file(path))
+    victim, examples = layered(), pairs(2, 100)
+    scores = []
+    for number in range(2):
+        both, truth = examples.load(number)
+        clean, adversarial = torch.from_numpy(both / 255).permute(2, 0, 1).float()[None].chunk(2, 1)
+        maps = [victim.logits(x) for x in (clean, network(clean), network(adversarial))]
+        forged = [(torch.sigmoid(z) > 0.4).flatten() for z in maps]
+        scores.append([f1_score(truth.ravel(), f) for f in forged])
+    undefended, original, fgsm = np.mean(scores, 0)
+    assert 0.3 < undefended < 1
+    assert card["val_rp_original"] == pytest.approx(100 * original / undefended, abs=0.006)
+    assert card["val_rp_fgsm"] == pytest.approx(100 * fgsm / undefended, abs=0.006)
+
+
+def test_best_epoch_of_the_last_stage_is_kept(tmp_path, monkeypatch):
+    """By the mean of both RP, the last of equals; the first stage does not count."""
+    found = iter([(0.9, 0.9), (0.9, 0.9), (0.5, 0.25), (0.5, 0.75), (0.75, 0.5), (0.9, 0.1)])
+    monkeypatch.setattr(training._Run, "validate", lambda self, examples: next(found))
+    states: list[dict[str, Tensor]] = []
+    path = run(
+        tmp_path,
+        RECIPE.model_copy(update={"epochs_mgr": 4}),
+        report=lambda line: states.append(checkpoint(tmp_path)["network"]),
+    )
+    assert json.loads(path.with_suffix(".json").read_text())["best_epoch"] == 4
+    saved = load_file(path)
+    same = [all(torch.equal(saved[k], state[k]) for k in saved) for state in states]
+    assert same == [False, False, False, False, True, False]
+
+
+def first_loss(folder: Path, **fields: Any) -> float:
+    """Loss of one step, before which the network changes nothing."""
+    lines: list[Epoch] = []
+    run(folder, AnsmRecipe(**(ONE_STEP | fields)), report=lines.append)
+    return lines[0].loss
+
+
+def crops() -> tuple[Tensor, Tensor, Tensor]:
+    """Originals, adversarial images and masks of that step."""
+    ((both, masks),) = Crops(pairs(4), AnsmRecipe(**ONE_STEP)).epoch(0)
+    return both[:, :3], both[:, 3:], masks
+
+
+@torch.no_grad()
+def features(images: Tensor) -> dict[str, Tensor]:
+    """What each layer of the victim gives."""
+    found, x = {}, images - 0.5
+    for name, module in layered().network.named_children():
+        x = module(x)
+        found[name] = x
+    return found
+
+
+@pytest.mark.parametrize("depth", ["shallow", "middle", "topmost"])
+def test_first_stage_aligns_features_of_a_third(depth, tmp_path):
+    clean, adversarial, _ = crops()
+    original, processed = features(clean), features(adversarial)
+    expected = loops.ffa(*([maps[k] for k in LAYERS[depth]] for maps in (original, processed)))
+    assert first_loss(tmp_path, depth=depth) == pytest.approx(expected, rel=1e-4)
+
+
+def test_first_stage_by_pixels(tmp_path):
+    """Every pixel is three levels off, turned and flipped or not."""
+    assert first_loss(tmp_path, first="pwr") == pytest.approx(3 / 255, rel=1e-5)
+    assert [line["stage"] for line in curve(tmp_path)] == ["pwr"]
+
+
+@pytest.mark.parametrize("target", ["prediction", "truth"])
+@torch.no_grad()
+def test_second_stage_refines_towards_a_mask(target, tmp_path):
+    clean, adversarial, truth = crops()
+    victim = layered()
+    logits = [victim.logits(images) for images in (clean, adversarial)]
+    own = (torch.sigmoid(logits[0]) > 0.4).float()
+    assert not torch.equal(own, truth)
+    masks = own if target == "prediction" else truth
+    expected = sum(loops.mask(z, masks, 0.2) for z in logits)
+    stages = {"epochs_first": 0, "epochs_mgr": 1, "mask_weight": 0.2}
+    with torch.enable_grad():
+        found = first_loss(tmp_path, **stages, target=target)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("first", "mgr"), [(0, 2), (2, 0), (1, 1)])
+def test_a_stage_can_be_left_out(first, mgr, tmp_path):
+    rates = {"lr_first": 1e-3, "lr_mgr": 2e-4}
+    run(tmp_path, AnsmRecipe(**(ONE_STEP | rates), epochs_first=first, epochs_mgr=mgr))
+    assert [line["stage"] for line in curve(tmp_path)] == ["ffa"] * first + ["mgr"] * mgr
+    found = [float(line["learning_rate"]) for line in curve(tmp_path)]
+    assert found == [1e-3] * first + [2e-4] * mgr
+
+
+def test_second_stage_has_an_optimiser_of_its_own(whole):
+    """Its moments are as old as its steps: two epochs of two."""
+    state = checkpoint(whole.folder)["optimizer"]
+    assert {float(moments["step"]) for moments in state["state"].values()} == {4}
+    (group,) = state["param_groups"]
+    assert (group["lr"], group["weight_decay"]) == (RECIPE.lr_mgr, RECIPE.weight_decay)
+
+
+def test_rate_falls_on_a_plateau_and_starts_anew(tmp_path):
+    """Nothing to reconstruct: a loss of zero cannot fall, so the eleventh epoch without a gain is
+    followed by nine tenths of the rate; a run that was interrupted counts on."""
+    fields = {"first": "pwr", "crop": 40, "batch": 1, "epochs_first": 13, "epochs_mgr": 1}
+    recipe = AnsmRecipe(**fields)
+
+    def kill(line: Epoch) -> None:
+        if line.epoch == 6:
+            raise KilledError
+
+    same = {"training": pairs(1, noise=0), "validation": pairs(1, 100)}
+    with pytest.raises(KilledError):
+        run(tmp_path, recipe, **same, report=kill)
+    run(tmp_path, recipe, **same)
+    assert [float(line["loss"]) for line in curve(tmp_path)[:13]] == [0] * 13
+    rates = [float(line["learning_rate"]) for line in curve(tmp_path)]
+    assert rates == [*[1e-3] * 12, pytest.approx(9e-4), 3e-4]
+
+
+@pytest.mark.parametrize("stage", ["ffa", "pwr", "mgr"])
+def test_loss_falls(stage, tmp_path):
+    first = {"epochs_first": 0, "epochs_mgr": 10} if stage == "mgr" else {"first": stage}
+    fields = ONE_STEP | {"epochs_first": 10, "lr_first": 3e-3, "lr_mgr": 3e-3} | first
+    striped = pairs(4, noise=8, striped=True)
+    run(tmp_path, AnsmRecipe(**fields), training=striped)
+    losses = [float(line["loss"]) for line in curve(tmp_path)]
+    assert np.mean(losses[-3:]) < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": RECIPE.model_copy(update={"epochs_mgr": 3})},
+        {"victim": layered(4)},
+        {"source": SOURCE | {"content_sha256": "1" * 64}},
+    ],
+    ids=["recipe", "victim", "pairs"],
+)
+def test_another_run_in_the_same_folder_is_refused(change, whole):
+    with pytest.raises(AdvbenchError, match=r"belongs to another .* give another --to"):
+        run(whole.folder, **change)
+
+
+@pytest.mark.parametrize("content", [b"", b"?", b"hello", b"\x80\x02]q\x00."], ids=repr)
+def test_damaged_checkpoint_is_named(content, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(AdvbenchError, match=r"checkpoint\.pt: (damaged; remove|belongs)"):
+        run(tmp_path)
+
+
+def test_less_than_a_batch_is_refused(tmp_path):
+    with pytest.raises(AdvbenchError, match=r"4 training images .* batch of 5"):
+        run(tmp_path, RECIPE.model_copy(update={"batch": 5}))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"epochs_first": 0, "epochs_mgr": 0},
+        {"crop": 32, "batch": 1},
+        {"crop": 31},
+        {"depth": "deep"},
+        {"epochs": 3},
+        {"lr_first": 0},
+    ],
+    ids=str,
+)
+def test_recipes_that_cannot_be_trained(fields):
+    with pytest.raises(ValidationError):
+        AnsmRecipe(**fields)
+
+
+def test_presets_are_those_of_the_paper():
+    path = Path(__file__).parents[4] / "shared" / "paper" / "table2.csv"
+    if not path.is_file():
+        pytest.skip("no tables of the paper here")
+    for row in csv.DictReader(io.StringIO(path.read_text())):
+        recipe = AnsmRecipe(**preset(row["victim"], "full"))
+        assert recipe.crop == int(row["size"])
+        assert (recipe.lr_first, recipe.lr_mgr) == (float(row["lr_ffa"]), float(row["lr_mgr"]))
+        assert recipe.epochs_first == int(row["epochs_ffa"])
+        assert recipe.epochs_mgr == int(row["epochs_mgr"])
+        assert (recipe.depth, recipe.first, recipe.target) == ("middle", "ffa", "prediction")
+        assert (recipe.eps, recipe.mask_weight) == (3, 0.3)
+
+
+def test_small_victims_have_a_crop_that_they_take():
+    assert AnsmRecipe(**preset("hdfnet", "small")).crop == 256
+    assert preset("ifosn", "small") == {}
