@@ -88,7 +88,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return Whole(folder, path.read_bytes(), victim.calls)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1, 3, 11])  # epochs 2, 0, 1 and 3
 def test_a_run_killed_at_a_random_step_ends_as_if_it_was_not(seed, whole, tmp_path):
     victim = layered(cls=Mortal)
     victim.last = random.Random(seed).randrange(1, whole.calls + 1)
@@ -245,8 +245,8 @@ def test_second_stage_refines_towards_a_mask(target, tmp_path):
 
 @pytest.mark.parametrize(("first", "mgr"), [(0, 2), (2, 0), (1, 1)])
 def test_a_stage_can_be_left_out(first, mgr, tmp_path):
-    rates = {"lr_first": 1e-3, "lr_mgr": 2e-4}
-    run(tmp_path, AnsmRecipe(**(ONE_STEP | rates), epochs_first=first, epochs_mgr=mgr))
+    stages = {"epochs_first": first, "epochs_mgr": mgr, "lr_first": 1e-3, "lr_mgr": 2e-4}
+    run(tmp_path, AnsmRecipe(**(ONE_STEP | stages)))
     assert [line["stage"] for line in curve(tmp_path)] == ["ffa"] * first + ["mgr"] * mgr
     found = [float(line["learning_rate"]) for line in curve(tmp_path)]
     assert found == [1e-3] * first + [2e-4] * mgr
@@ -282,9 +282,8 @@ def test_rate_falls_on_a_plateau_and_starts_anew(tmp_path):
 @pytest.mark.parametrize("stage", ["ffa", "pwr", "mgr"])
 def test_loss_falls(stage, tmp_path):
     first = {"epochs_first": 0, "epochs_mgr": 10} if stage == "mgr" else {"first": stage}
-    fields = ONE_STEP | {"epochs_first": 10, "lr_first": 3e-3, "lr_mgr": 3e-3} | first
-    striped = pairs(4, noise=8, striped=True)
-    run(tmp_path, AnsmRecipe(**fields), training=striped)
+    fields = ONE_STEP | {"epochs_first": 10, "lr_first": 1e-2, "lr_mgr": 1e-2} | first
+    run(tmp_path, AnsmRecipe(**fields), training=pairs(4, noise=30, fading=True))
     losses = [float(line["loss"]) for line in curve(tmp_path)]
     assert np.mean(losses[-3:]) < 0.9 * losses[0]
 

@@ -49,18 +49,16 @@ def layered(seed: int = 3, cls: type[Layered] = Layered) -> Layered:
         return cls(cls.build_network("small"), Weights(f"{seed:064x}", f"random:{seed}"), "small")
 
 
-def pairs(count: int, start: int = 0, noise: int = 3, striped: bool = False) -> Examples:
-    """Images 40×44 with a bright forged part, and the same with every pixel ``noise`` off: here up
-    and there down, at random or in stripes."""
+def pairs(count: int, start: int = 0, noise: int = 3, fading: bool = False) -> Examples:
+    """Images 40×44 with a bright forged part, and the same with ``noise`` added to half of the
+    pixels and taken from the others; or, ``fading``, taken from the forged ones alone."""
 
     def load(number: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(start + number)
         mask = np.zeros((40, 44), np.bool_)
         mask[6:26, 5 : 28 + number] = True
         image = rng.integers(60, 140, (40, 44, 3)) + 50 * mask[..., None]
-        signs = rng.choice([-1, 1], image.shape)
-        if striped:
-            signs[:, ::2], signs[:, 1::2] = 1, -1
+        signs = -mask[..., None].astype(int) if fading else rng.choice([-1, 1], image.shape)
         both = np.concatenate([image, image + noise * signs], 2)
         return both.astype(np.uint8), mask
 
