@@ -29,7 +29,8 @@ def lively() -> CodeNetwork:
     torch.manual_seed(0)
     network = CodeNetwork(SIZES["small"])
     with torch.no_grad():
-        network.mu[7].weight.mul_(200)
+        weight = network.mu[7].weight
+        weight.sub_(weight.mean()).mul_(1000)
     return network.double().eval()
 
 

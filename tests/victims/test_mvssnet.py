@@ -66,10 +66,10 @@ def test_full_size_has_the_authors_keys(full):
 @needs_golden
 def test_golden_figures():
     """Logits of regions and edges, input gradient and loss of the authors' code. In float32 the
-    gradient was 8e-5 apart."""
+    gradient was 8e-5 apart with one thread, 1.4e-3 with two."""
     network = MvssNetwork(SIZES["full"]).double().eval().requires_grad_(False)
     set_weights(network, SOBEL)
-    for dtype, bound in ((torch.float64, 1e-7), (torch.float32, 1e-3)):
+    for dtype, bound in ((torch.float64, 1e-7), (torch.float32, 1e-2)):
         network.to(dtype)
         image, mask = (value.to(dtype) for value in picture("mvssnet", 256, 256))
         x = image.requires_grad_()
