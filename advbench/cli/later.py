@@ -16,5 +16,4 @@ def _later(name: str, instead: str) -> click.Command:
 
 
 plan = _later("plan", "try a small part first with advbench generate --limit 2")
-leaderboard = _later("leaderboard", "read the tables that advbench evaluate writes into tables/")
 report = _later("report", "read the tables of advbench evaluate, or the picture of quickstart")

@@ -18,12 +18,12 @@ VERBS = {
     "list": ("listing", "What is registered: attacks, victims, defenses, datasets."),
     "generate": ("generate", "Build an anti-forensics dataset."),
     "evaluate": ("evaluate", "Score defenses on it; write records and tables."),
-    "train": ("train", "Train a victim."),
+    "train": ("train", "Train a victim, or ANSM for one."),
     "dataset": ("dataset", "Build, import and check datasets of forged images."),
     "verify": ("verify", "Check every byte of what was generated."),
     "doctor": ("doctor", "What this installation can do, and what is missing."),
     "plan": ("later", "What a suite costs (not in this version)."),
-    "leaderboard": ("later", "Rank defenses (not in this version)."),
+    "leaderboard": ("leaderboard", "Rank defenses by what they recover."),
     "report": ("later", "One page of figures (not in this version)."),
 }
 

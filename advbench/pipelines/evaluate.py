@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import advbench
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.errors import AdvbenchError
@@ -219,6 +220,8 @@ def _score(
                 linf=noise.linf,
                 l2=noise.l2,
                 image_sha256=pixels_sha256(image),
+                defense_spec=json.dumps(cell.defense.variant_spec(cell.strength), sort_keys=True),
+                version=advbench.__version__,
             ),
         )
 

@@ -24,7 +24,10 @@ _READ_ERRORS = (pa.ArrowException, OSError, ValueError)
 
 @dataclass(frozen=True)
 class Record:
-    """The scores of one image."""
+    """The scores of one image.
+
+    ``defense_spec`` is the JSON of what was done to it, ``version`` the advbench that scored it.
+    """
 
     dataset: str
     sample_id: str
@@ -53,6 +56,8 @@ class Record:
     linf: float
     l2: float
     image_sha256: str
+    defense_spec: str
+    version: str
 
 
 def path_of(folder: Path, dataset: str, victim: str, variant: str, defense: str) -> Path:
@@ -63,9 +68,21 @@ def path_of(folder: Path, dataset: str, victim: str, variant: str, defense: str)
 def write_records(path: Path, records: Sequence[Record], key: str) -> None:
     """Write a file of records, whole or not at all."""
     columns = {f.name: [getattr(record, f.name) for record in records] for f in fields(Record)}
-    table = pa.table(columns).replace_schema_metadata({_KEY: key.encode()})
+    _write(path, pa.table(columns).replace_schema_metadata({_KEY: key.encode()}))
+
+
+def write_merged(path: Path, records: pd.DataFrame) -> None:
+    """Write many records as one file, to be published beside what was derived from them."""
+    cell = ["victim", "variant", "defense", "strength", "protocol", "sample_id"]
+    table = pa.Table.from_pandas(records.sort_values(cell), preserve_index=False)
+    _write(path, table.replace_schema_metadata(None))
+
+
+def _write(path: Path, table: pa.Table) -> None:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    pq.write_table(
+        table, buffer, compression="zstd", compression_level=19, write_page_checksum=True
+    )
     write_atomically(path, buffer.getvalue())
 
 
@@ -81,13 +98,13 @@ def has_key(path: Path, key: str) -> bool:
 
 
 def read_records(folder: Path) -> pd.DataFrame:
-    """All records below a folder, one row a record.
+    """All records below a folder, or of one file; one row a record.
 
     Raises:
         AdvbenchError: there are none, or a file is damaged.
     """
     frames = []
-    for path in sorted(folder.rglob("*.parquet")):
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("*.parquet")):
         try:
             frames.append(pq.read_table(path, page_checksum_verification=True).to_pandas())
         except _READ_ERRORS as error:

@@ -81,9 +81,9 @@ def floors(records: pd.DataFrame) -> pd.DataFrame:
 def write_tables(records: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Write ``long.csv`` and ``<dataset>.csv`` for each dataset; returns the long table."""
     long = long_table(records)
-    write_atomically(folder / "long.csv", _csv(long))
+    write_atomically(folder / "long.csv", as_csv(long))
     for dataset, part in long.groupby("dataset"):
-        write_atomically(folder / f"{dataset}.csv", _csv(wide_table(part)))
+        write_atomically(folder / f"{dataset}.csv", as_csv(wide_table(part)))
     return long
 
 
@@ -104,7 +104,8 @@ def _sorted(table: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def _csv(table: pd.DataFrame) -> bytes:
+def as_csv(table: pd.DataFrame) -> bytes:
+    """The file of a table: RP to 2 digits, other scores to 4."""
     rounded = table.copy()
     for column in rounded.select_dtypes("float").columns:
         digits = 2 if column.endswith("rp") else 4

@@ -42,6 +42,8 @@ def record(sample: str = "a", **changes: Any) -> Record:
         "linf": 0.0,
         "l2": 0.0,
         "image_sha256": "1" * 64,
+        "defense_spec": "{}",
+        "version": "0.0.0",
     }
     return Record(**(fields | changes))
 

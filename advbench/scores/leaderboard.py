@@ -1,0 +1,73 @@
+"""Leaderboards: defenses ranked for each victim of a dataset, derived from records alone."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pandas as pd
+
+from advbench.scores.tables import long_table, wide_table
+
+_VICTIM = ["victim", "size", "weights_sha256", "protocol"]
+_ROW = [*_VICTIM, "defense", "strength"]
+
+
+def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
+    """One dataset's leaderboard: one row per victim, protocol, defense and strength.
+
+    ``rank`` orders the defenses of one victim by ``mean_rp``, the mean RP over attacks, then by
+    ``worst_rp``. An attack's RP is the mean over its intensities (:func:`wide_table`);
+    ``original_rp`` stands beside them and in neither; ``n`` is the fewest images behind any
+    column. A defense that has not met every attack and intensity that another one of the same
+    victim has met, on as many images, has no rank. ``content_sha256`` is over the ids and pixels
+    of all images behind the row.
+
+    Args:
+        records: of one dataset.
+
+    Returns:
+        RP in percent, 0 and up; NaN where an attack was not met.
+    """
+    boards = [_one_victim(part) for _, part in records.groupby(_VICTIM, dropna=False, sort=True)]
+    return pd.concat(boards, ignore_index=True)
+
+
+def _one_victim(records: pd.DataFrame) -> pd.DataFrame:
+    board = wide_table(long_table(records))
+    rp = board[[c for c in board.columns if c.endswith("_rp") and c != "original_rp"]]
+    board = board.drop(columns=[c for c in board.columns if c.endswith("_f1")])
+    # Rounded as they are printed: what cannot be told apart there is not ranked apart.
+    board["mean_rp"] = rp.mean(axis=1, skipna=False).round(2)
+    board["worst_rp"] = rp.min(axis=1, skipna=False).round(2)
+    board["worst_attack"] = [
+        "" if row.isna().all() else str(row.idxmin()).removesuffix("_rp")
+        for _, row in rp.iterrows()
+    ]
+    behind = records.groupby(["defense", "strength"], dropna=False).apply(
+        _behind, include_groups=False
+    )
+    board = board.merge(behind.reset_index(), on=["defense", "strength"], validate="one_to_one")
+    fullest = set().union(*board.met)
+    ranked = board[[met == fullest for met in board.met]]
+    order = ranked.sort_values(["mean_rp", "worst_rp"], ascending=False, kind="stable").index
+    board["rank"] = pd.Series(range(1, len(order) + 1), index=order, dtype="Int64")
+    for column in ("size", "weights_sha256"):
+        board[column] = records[column].iloc[0]
+    board = board.sort_values("rank", kind="stable", na_position="last")
+    first = ["victim", "size", "weights", "rank", "defense", "strength"]
+    measured = ["original_rp", *rp.columns, "mean_rp", "worst_rp", "worst_attack"]
+    last = ["n", "protocol", "weights_sha256", "defense_spec", "content_sha256", "version"]
+    return board.reindex(columns=[*first, *measured, *last])
+
+
+def _behind(records: pd.DataFrame) -> pd.Series[object]:
+    """What one row of a leaderboard stands on."""
+    images = sorted(records.sample_id + "," + records.variant + "," + records.image_sha256)
+    return pd.Series(
+        {
+            "met": frozenset(records.variant + "/" + records.sample_id),
+            "defense_spec": " ".join(sorted(set(records.defense_spec))),
+            "content_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
+            "version": " ".join(sorted(set(records.version))),
+        }
+    )

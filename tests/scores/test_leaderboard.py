@@ -1,0 +1,111 @@
+"""The ranking of defenses against a plain computation; the published leaderboard to the byte."""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from advbench.scores.leaderboard import leaderboard
+from advbench.scores.records import read_records, write_merged
+from advbench.scores.tables import as_csv
+from tests.scores.made import frame, row, scored
+
+CLEAN = {"a": 0.8, "b": 0.4}
+
+
+def defended(defense: str, strength: float, **f1: dict[str, float]) -> list[pd.DataFrame]:
+    """Records of a defense: attack (``pgd_3`` for pgd-3) to F1 by image."""
+    return [
+        frame(scored(values, attack.replace("_", "-"), defense=defense, strength=strength))
+        for attack, values in f1.items()
+    ]
+
+
+@pytest.fixture
+def records() -> pd.DataFrame:
+    nan = math.nan
+    return pd.concat(
+        [
+            *defended("none", nan, original=CLEAN, fgsm_1={"a": 0.2, "b": 0.4},
+                      fgsm_3={"a": 0.0, "b": 0.0}, pgd_3={"a": 0.3, "b": 0.3}),
+            *defended("jpeg", 70.0, original={"a": 0.4, "b": 0.2}, fgsm_1={"a": 0.6, "b": 0.6},
+                      fgsm_3={"a": 0.6, "b": 0.0}, pgd_3={"a": 0.12, "b": 0.0}),
+            *defended("jpeg", 90.0, original=CLEAN, fgsm_1={"a": 0.6, "b": 0.6},
+                      fgsm_3={"a": 0.6, "b": 0.0}, pgd_3={"a": 0.6, "b": 0.0}),
+        ],
+        ignore_index=True,
+    )  # fmt: skip
+
+
+def test_figures_and_order(records):
+    board = leaderboard(records)
+    assert list(board.defense) == ["jpeg", "jpeg", "none"]
+    assert list(board["rank"]) == [1, 2, 3]
+    first = row(board, defense="jpeg", strength=70.0)
+    # By hand: the clean mean is 0.6; FGSM's two intensities have means 0.6 and 0.3, PGD 0.06.
+    assert first["original_rp"] == pytest.approx(50)
+    assert first["fgsm_rp"] == pytest.approx((100 + 50) / 2)
+    assert first["pgd_rp"] == pytest.approx(10)
+    assert first["mean_rp"] == pytest.approx(42.5)
+    assert first["worst_rp"] == pytest.approx(10)
+    assert first["worst_attack"] == "pgd"
+    assert first["rank"] == 2
+
+
+def test_equal_means_are_ordered_by_the_worst_attack(records):
+    level = records[records.strength == 90].assign(defense="gaussian")
+    level.loc[level.attack == "fgsm", "f1"] = 0.4  # RP 66.7 beside PGD's 50: mean 58.3
+    even = level.assign(defense="median", f1=0.35)  # RP 58.3 everywhere
+    board = leaderboard(pd.concat([records, level, even], ignore_index=True))
+    gaussian, median = (row(board, defense=name) for name in ("gaussian", "median"))
+    assert gaussian["mean_rp"] == pytest.approx(median["mean_rp"])
+    assert median["rank"] == gaussian["rank"] - 1
+
+
+@pytest.mark.parametrize("missing", ["variant", "image"])
+def test_what_has_met_less_has_no_rank(records, missing):
+    best = records[records.strength == 90].assign(defense="median", f1=1.0)
+    where = best.variant == "fgsm-3" if missing == "variant" else best.sample_id == "mine/b"
+    board = leaderboard(pd.concat([records, best[~where]], ignore_index=True))
+    assert pd.isna(row(board, defense="median")["rank"])
+    assert list(board["rank"])[:3] == [1, 2, 3]
+    assert list(board.defense)[-1] == "median"
+
+
+def test_victims_and_protocols_are_ranked_apart(records):
+    other = records.assign(victim="code")
+    third = records.assign(protocol="f1/other")
+    board = leaderboard(pd.concat([records, other, third], ignore_index=True))
+    assert sorted(board["rank"]) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_content_hash_says_which_pixels(records):
+    changed = records.copy()
+    changed.loc[changed.index[-1], "image_sha256"] = "2" * 64
+    before, after = leaderboard(records), leaderboard(changed)
+    same = before.content_sha256 == after.content_sha256
+    assert list(before.defense[~same]) == ["jpeg"]
+    assert list(before.strength[~same]) == [90]
+
+
+def test_order_of_records_does_not_matter(records, tmp_path: Path):
+    shuffled = records.sample(frac=1, random_state=0)
+    assert as_csv(leaderboard(shuffled)) == as_csv(leaderboard(records))
+    write_merged(tmp_path / "all.parquet", shuffled)
+    merged = read_records(tmp_path / "all.parquet")
+    assert as_csv(leaderboard(merged)) == as_csv(leaderboard(records))
+    write_merged(tmp_path / "again.parquet", merged)
+    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "all.parquet").read_bytes()
+
+
+def test_published_leaderboards_follow_from_their_records():
+    with resources.as_file(resources.files("advbench.manifests") / "leaderboards") as folder:
+        boards = sorted(folder.glob("*.csv"))
+        for path in boards:
+            board = leaderboard(read_records(path.with_suffix(".parquet")))
+            assert as_csv(board) == path.read_bytes(), path.name
+    assert [path.name for path in boards] == ["builtin.csv"]
