@@ -160,7 +160,7 @@ class IFOSN(Victim):
         "plain": PLAIN_OBJECTIVE,
     }
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {
-        "small": {"epochs": 50},
+        "small": {"epochs": 75},
         "full": {"crop": 256, "batch": 16, "learning_rate": 1e-4},
     }
     network: ScseUnet

@@ -106,10 +106,10 @@ def generate(
             model = VICTIMS.get(name).load(size=size, weights=weights_source(weights), device=where)
             request = Request(data, rows, model, attacks, out, seed, shard_size, repair)
             summary = run(request, progress.measured_in("passes"))
-            found.append({"victim": name, "dataset": data.id, **asdict(summary)})
+            found.append({"victim": name, "dataset": request.name, **asdict(summary)})
             if not as_json:
                 progress.note(
-                    f"{name} on {data.id}: {summary.made} adversarial images made, "
+                    f"{name} on {request.name}: {summary.made} adversarial images made, "
                     f"{summary.reused} were there, {summary.passes} passes, "
                     f"{summary.seconds:.1f} s; shards in {out / 'shards'}"
                 )

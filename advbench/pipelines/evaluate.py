@@ -45,6 +45,8 @@ class Request:
         victims, datasets: only these; empty for all that there are shards of.
         limit: the first so many images of each variant.
         seed: of randomized defenses.
+        records: where those of defended images go; the undefended ones, which all defenses share,
+            always lie in ``out``.
     """
 
     out: Path
@@ -54,6 +56,7 @@ class Request:
     datasets: Sequence[str] = ()
     limit: int | None = None
     seed: int = 0
+    records: Path | None = None
 
 
 @dataclass
@@ -302,4 +305,6 @@ def _key(
 def _path(
     request: Request, dataset: str, identity: dict[str, str], variant: Variant, cell: Cell
 ) -> Path:
-    return path_of(request.out / "records", dataset, identity["name"], variant.name, cell.name)
+    shared = request.out / "records"
+    folder = shared if cell.defense.name == "none" else request.records or shared
+    return path_of(folder, dataset, identity["name"], variant.name, cell.name)

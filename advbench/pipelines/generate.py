@@ -54,6 +54,13 @@ class Request:
     shard_size: int = 64
     repair: bool = False
 
+    @property
+    def name(self) -> str:
+        """The dataset in shards, records and tables. Splits other than the test one stand apart,
+        as in ``builtin-train``, so that no table mixes them with it."""
+        splits = {row.split for row in self.rows} - {"test"}
+        return "-".join([self.dataset.id, *sorted(splits)])
+
 
 @dataclass
 class Summary:
@@ -119,7 +126,7 @@ def settings_of(request: Request, attack: Attack, intensity: float) -> Settings:
     """The provenance key of one variant."""
     return Settings(
         kind=ADVERSARIAL,
-        dataset=request.dataset.id,
+        dataset=request.name,
         space=request.victim.space,
         victim=victim_identity(request.victim),
         variant=attack.variant_name(intensity),
@@ -139,7 +146,7 @@ def fit_mask(mask: Mask, image: Image) -> Mask:
 
 
 def _prepare_originals(request: Request, root: Path, summary: Summary) -> None:
-    settings = Settings(kind=ORIGINALS, dataset=request.dataset.id, space=request.victim.space)
+    settings = Settings(kind=ORIGINALS, dataset=request.name, space=request.victim.space)
     present = _present(request, root, settings, summary)
     sources: dict[str, str] = {}
     for entry in present:
@@ -151,7 +158,7 @@ def _prepare_originals(request: Request, root: Path, summary: Summary) -> None:
     for row in request.rows:
         if sources.get(row.sample_id, row.pixels_sha256) != row.pixels_sha256:
             raise AdvbenchError(
-                f"{root / settings.folder}: made from another dataset named {request.dataset.id} "
+                f"{root / settings.folder}: made from another dataset named {request.name} "
                 f"({row.sample_id} differs); give another --out"
             )
     for chunk in _chunks(request):
@@ -205,7 +212,7 @@ def _missing_tasks(request: Request, root: Path, summary: Summary) -> list[WorkU
 def _execute(request: Request, root: Path, task: Task) -> Iterator[int]:
     """Do a task; yields the passes done as it goes."""
     attack, victim = task.attack, request.victim
-    space = Settings(kind=ORIGINALS, dataset=request.dataset.id, space=victim.space)
+    space = Settings(kind=ORIGINALS, dataset=request.name, space=victim.space)
     originals = Originals(list_shards(root, str(space.folder)))
     records: dict[str, list[AdversarialRecord]] = {
         attack.variant_name(intensity): [] for intensity in attack.intensities

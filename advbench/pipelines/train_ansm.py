@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def _stored(
     specification = attack.variant_spec(intensity)
     numbers = {name: number for number, name in enumerate(originals.names)}
     found: dict[str, Image] = {}
-    for entry in list_shards(shards, f"{dataset}/{victim.name}/{attack.variant_name(intensity)}"):
+    below = f"{victim.name}/{attack.variant_name(intensity)}"
+    folders = [f"{dataset}-{split}/{below}" for split in ("train", "val")]
+    for entry in itertools.chain.from_iterable(list_shards(shards, one) for one in folders):
         settings = entry.settings
         if settings.victim != victim_identity(victim) or settings.attack != specification:
             continue

@@ -58,7 +58,7 @@ def linear_osn(monkeypatch) -> SimpleNamespace:
     """The objective on a victim whose logits are linear, so that gradient signs are known; it
     keeps what it saw."""
     victim = in_training(IFOSN)
-    told = SimpleNamespace(objective=social.SocialNetwork(victim, Recipe(dice=0)))
+    told = SimpleNamespace(objective=social.SocialNetwork(victim, Recipe(dice=0, warm_share=0)))
 
     def logits(x: Tensor) -> Tensor:
         told.seen = x.detach()
@@ -88,6 +88,20 @@ def test_unseen_noise_is_of_five_batches_and_small(linear_osn, monkeypatch):
         loss.backward()
         # d BCE / d logit is p - m, of the sign of 1 - 2m.
         history.append((linear_osn.weight * (1 - 2 * masks)).numpy())
+
+
+def test_warm_epochs_see_crops_as_they_are(linear_osn):
+    objective = social.SocialNetwork(in_training(IFOSN), Recipe(epochs=4, warm_share=0.5))
+    images, masks = torch.rand(40, 3, 4, 4), torch.zeros(40, 1, 4, 4)
+    touched = []
+    for number in range(4):
+        objective.start_epoch(number)
+        objective.victim.logits = lambda x: x.sum(1, keepdim=True)
+        objective.loss(images, masks).backward()
+        objective.loss(images, masks)
+        touched.append(bool((objective.seen(images) != images).any()))
+        assert objective.may_end(number) == touched[-1]
+    assert touched == [False, False, True, True]
 
 
 def test_unseen_noise_stays_on_shared_crops_and_in_range(linear_osn):

@@ -21,9 +21,12 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         guided: name of the module that noise guidance listens to; the first shallow tap if None.
+        staged: the recipe's ``warm_share`` of the epochs is another, easier stage, which cannot
+            give the result.
     """
 
     guided: ClassVar[str | None] = None
+    staged: ClassVar[bool] = False
 
     def __init__(self, victim: Victim, recipe: Recipe) -> None:
         super().__init__()
@@ -45,7 +48,12 @@ class Objective(nn.Module, ABC):
 
     def may_end(self, number: int) -> bool:
         """Whether the weights after epoch ``number`` may be the result of the run."""
-        return True
+        return not self.staged or number >= self.first_of_last_stage
+
+    @property
+    def first_of_last_stage(self) -> int:
+        """The first epoch that is not warm."""
+        return min(round(self.recipe.warm_share * self.recipe.epochs), self.recipe.epochs - 1)
 
     @abstractmethod
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:

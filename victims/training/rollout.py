@@ -75,20 +75,14 @@ class ActorCritic(SupervisedRollout):
     policy has learnt to see, so ``warm_share`` of the epochs train the rollout supervised.
     """
 
+    staged = True
+
     def start_epoch(self, number: int) -> None:
         super().start_epoch(number)
         self._warm = not self.may_end(number)
-        if number == self._first:
+        if number == self.first_of_last_stage:
             # The first explorations stay near what the warm start has learnt.
             nn.init.constant_(self.network.get_parameter("sigma.7.bias"), _FIRST_SIGMA_BIAS)
-
-    def may_end(self, number: int) -> bool:
-        return number >= self._first
-
-    @property
-    def _first(self) -> int:
-        """The first epoch of reinforcement learning."""
-        return min(round(self.recipe.warm_share * self.recipe.epochs), self.recipe.epochs - 1)
 
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:
         if self._warm:

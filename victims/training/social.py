@@ -32,18 +32,25 @@ class SocialNetwork(Objective):
 
     ξ is the sum of the gradient signs of up to five batches before, times 2/255, limited to
     ±2/255.
+
+    The authors start from ImageNet's encoder. From random weights, JPEG hides what there is to be
+    learnt, so ``warm_share`` of the epochs train on the crops as they are.
     """
+
+    staged = True
 
     def __init__(self, victim: Victim, recipe: Recipe) -> None:
         super().__init__(victim, recipe)
         self._signs: deque[Tensor] = deque(maxlen=STORED)
+        self._warm = False
 
     def start_epoch(self, number: int) -> None:
         # What a checkpoint does not hold must not reach into the next epoch.
         self._signs.clear()
+        self._warm = not self.may_end(number)
 
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:
-        shared = torch.rand(len(images)) < SHARE
+        shared = torch.rand(len(images)) < (0 if self._warm else SHARE)
         images = images.clone()
         images[shared] = recompressed(images[shared])
         images.requires_grad_()

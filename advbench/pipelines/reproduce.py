@@ -1,0 +1,228 @@
+"""The paper's Tables III to VI on a dataset: make what is missing, score, set beside the figures.
+
+Whatever is there already, shards, networks or records, is reused, so a run that was cut goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from advbench.attacks.base import Attack
+from advbench.datasets.dataset import Dataset
+from advbench.defenses.ansm.defense import ANSM
+from advbench.defenses.ansm.recipe import AnsmRecipe, preset
+from advbench.errors import AdvbenchError
+from advbench.pipelines import evaluate, generate
+from advbench.pipelines.train_ansm import train_ansm
+from advbench.registry import ATTACKS
+from advbench.scores.protocols import protocol
+from advbench.scores.published import beside_published
+from advbench.scores.records import read_records
+from advbench.victims.base import Victim
+
+SIX = ("fgsm", "cw", "bim", "pgd", "mifgsm", "pgn")
+# Never sees the ground truth, so what it leaves cannot carry the label.
+BLIND = "cw"
+
+_FFA = {"epochs_mgr": 0}
+_MGR = {"epochs_first": 0}
+_TRUTH = {"target": "truth"}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Strategies of one table, as changes of the recipe, and the attacks that it shows."""
+
+    strategies: Mapping[str, Mapping[str, Any]]
+    attacks: Sequence[str] = ("fgsm",)
+
+
+ABLATIONS = {
+    "table4": Ablation(
+        {depth: _FFA | {"depth": depth} for depth in ("shallow", "topmost", "middle")}
+    ),
+    "table5": Ablation({"pwr": _FFA | {"first": "pwr"}, "ffa": _FFA}),
+    "table6": Ablation(
+        {
+            "ffa": _FFA,
+            "mgr_gt": _MGR | _TRUTH,
+            "mgr_pred": _MGR,
+            "ffa+mgr_gt": _TRUTH,
+            "ffa+mgr_pred": {},
+        },
+        SIX,
+    ),
+}
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to reproduce.
+
+    Attributes:
+        limit: the first so many test images.
+        attack_settings: of every attack that has them, by name of the field.
+        weights: networks of ANSM for Table III; the shipped ones where empty.
+        training: dataset to train the ablations' networks on.
+        recipe: changes of the victims' presets, for quick looks.
+    """
+
+    out: Path
+    datasets: Sequence[Dataset]
+    victims: Sequence[Victim]
+    limit: int | None = None
+    attack_settings: Mapping[str, Any] | None = None
+    weights: Sequence[str] = ()
+    training: Dataset | None = None
+    recipe: Mapping[str, Any] | None = None
+
+
+def reproduce(
+    table: str,
+    request: Request,
+    note: Callable[[str], None] = lambda text: None,
+    progress: Progress = lambda what, done, total: None,
+) -> pd.DataFrame:
+    """One of the paper's tables; columns as in :func:`beside_published`, with a ``note``.
+
+    Table III gains rows ``fgsm (target=pred)`` and so on where an attack that sees the ground
+    truth leaves an RP above 100 %: the same attack with the victim's own prediction for the truth.
+
+    Raises:
+        AdvbenchError: a dataset without test images, no network for a victim, no training split.
+    """
+    run = _Run(request, note, progress)
+    if table != "table3":
+        return _marked(beside_published(run.ablation(ABLATIONS[table]), table))
+    frame = _marked(beside_published(run.table3(), table))
+    controls = []
+    leaking = frame[frame.note != ""]
+    for (dataset, victim), part in leaking.groupby(["dataset", "victim"], sort=False):
+        records = run.control(str(dataset), str(victim), sorted(set(part.attack)))
+        control = beside_published(records, table)
+        control = control[control.attack != "original"].drop(columns="published_f1")
+        names = control.attack + " (target=pred)"
+        controls.append(control.assign(attack=names, published_rp=float("nan"), note="control"))
+    return pd.concat([frame, *controls], ignore_index=True)
+
+
+def _marked(frame: pd.DataFrame) -> pd.DataFrame:
+    above = (frame.rp > 100) & ~frame.attack.isin(["original", BLIND])
+    text = f"above 100 %: the noise may carry the label; {BLIND} never sees it"
+    return frame.assign(note=above.map({True: text, False: ""}))
+
+
+class _Run:
+    def __init__(self, request: Request, note: Callable[[str], None], progress: Progress) -> None:
+        self.request = request
+        self.note = note
+        self.progress = progress
+
+    def table3(self) -> pd.DataFrame:
+        return pd.concat(
+            [
+                self.defended(dataset, victim, self.attacks(SIX), self.request.out)
+                for dataset in self.request.datasets
+                for victim in self.request.victims
+            ],
+            ignore_index=True,
+        )
+
+    def control(self, dataset: str, victim: str, names: Sequence[str]) -> pd.DataFrame:
+        """Records of attacks that aim at the victim's own prediction in place of the truth."""
+        return self.defended(
+            next(d for d in self.request.datasets if d.id == dataset),
+            next(v for v in self.request.victims if v.name == victim),
+            self.attacks(names, target="pred"),
+            self.request.out / "reproduce" / "target-pred",
+        )
+
+    def ablation(self, ablation: Ablation) -> pd.DataFrame:
+        attacks = self.attacks(ablation.attacks)
+        frames = []
+        for dataset in self.request.datasets:
+            for victim in self.request.victims:
+                for strategy, changes in ablation.strategies.items():
+                    weights = self.train(victim, self.request.training or dataset, changes)
+                    records = self.defended(dataset, victim, attacks, self.request.out, weights)
+                    names = records.defense.map({"none": "none", "ansm": strategy})
+                    frames.append(records.assign(defense=names))
+        every = pd.concat(frames, ignore_index=True)
+        return every.drop_duplicates(["dataset", "victim", "defense", "variant", "sample_id"])
+
+    def defended(
+        self,
+        dataset: Dataset,
+        victim: Victim,
+        attacks: Sequence[Attack],
+        out: Path,
+        weights: Path | None = None,
+    ) -> pd.DataFrame:
+        """Records of the victim, undefended and behind ANSM, on the originals and the attacks.
+
+        Args:
+            weights: of one network, whose records lie beside it.
+        """
+        request = self.request
+        rows = dataset.select("test", label=1, limit=request.limit)
+        if not rows:
+            raise AdvbenchError(
+                f"dataset {dataset.id}: no forged images in its test split; divide it with: "
+                f"advbench dataset split {dataset.id}"
+            )
+        generate.generate(generate.Request(dataset, rows, victim, attacks, out), self.progress)
+        own = weights.parent / "records" if weights else out / "records"
+        given = (str(weights),) if weights else tuple(request.weights)
+        wanted = evaluate.Request(
+            out=out,
+            defenses=[ANSM(weights=given)],
+            protocol=protocol("f1/v1"),
+            victims=[victim.name],
+            datasets=[dataset.id],
+            limit=request.limit,
+            records=own,
+        )
+        evaluate.evaluate(wanted, lambda identity: victim, self.progress)
+        names = ["original", *(attack.name for attack in attacks)]
+        parts = [
+            records[(records.defense == defense) & records.attack.isin(names)]
+            for folder, defense in ((out / "records", "none"), (own, "ansm"))
+            for records in [read_records(folder / dataset.id / victim.name)]
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def attacks(self, names: Sequence[str], **settings: Any) -> list[Attack]:
+        given = {**(self.request.attack_settings or {}), **settings}
+        made = []
+        for name in names:
+            cls = ATTACKS.get(name)
+            own = {key: value for key, value in given.items() if key in cls.model_fields}
+            made.append(cls.create(**own))
+        return made
+
+    def train(self, victim: Victim, dataset: Dataset, changes: Mapping[str, Any]) -> Path:
+        settings = preset(victim.name, victim.size) | dict(self.request.recipe or {})
+        recipe = AnsmRecipe(**settings | dict(changes))
+        name = "-".join(
+            ["ansm", victim.name, victim.size, dataset.id, recipe.first, recipe.depth]
+            + [f"{recipe.epochs_first}+{recipe.epochs_mgr}", recipe.target]
+        )
+        epochs = recipe.epochs_first + recipe.epochs_mgr
+        out = self.request.out
+        return train_ansm(
+            victim,
+            victim.size,
+            dataset,
+            recipe,
+            out / "reproduce" / name,
+            out / "shards",
+            progress=lambda done, total: self.progress("FGSM pairs", done, total),
+            report=lambda epoch: self.progress(f"training {name}", epoch.epoch + 1, epochs),
+        )

@@ -1,0 +1,74 @@
+"""Figures of the ANSM paper (Tables III to VI), and ours beside them."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pandas as pd
+
+from advbench.scores.tables import ATTACKS, long_table
+
+
+def published(table: str) -> pd.DataFrame:
+    """Table III, IV, V or VI in long form: F1, and RP recomputed from F1.
+
+    Args:
+        table: ``table3`` to ``table6``.
+
+    Returns:
+        Columns ``victim``, ``attack``, ``f1``, ``rp``, and ``dataset`` and ``defense`` (Table III)
+        or ``strategy`` (the others, which name no dataset).
+    """
+    path = resources.files("advbench.manifests") / "published" / f"{table}.csv"
+    with path.open() as file:
+        printed = pd.read_csv(file)
+    if table == "table3":
+        long = printed.drop(columns="rp_percent")
+        clean = long[(long.attack == "original") & (long.defense == "none")]
+        reference = clean.set_index(["dataset", "victim"]).f1
+        keys = pd.MultiIndex.from_frame(long[["dataset", "victim"]])
+        return long.assign(rp=100 * long.f1 / reference.reindex(keys).to_numpy())
+    # The ablations print no undefended F1; the printed RP says what it was.
+    if table == "table6":
+        return printed.rename(columns={"rp_percent": "rp"})
+    strategy = "depth" if table == "table4" else "strategy"
+    parts = [
+        printed.assign(
+            attack=attack, f1=printed[f"{attack}_f1"], rp=printed[f"{attack}_rp_percent"]
+        )
+        for attack in ("original", "fgsm")
+    ]
+    long = pd.concat(parts).rename(columns={strategy: "strategy"})
+    return long[["victim", "strategy", "attack", "f1", "rp"]]
+
+
+def beside_published(records: pd.DataFrame, table: str) -> pd.DataFrame:
+    """Ours, each attack the mean over its intensities, with the paper's columns beside them.
+
+    Args:
+        records: for the ablations, ``defense`` is the strategy's name, or ``none``.
+
+    Returns:
+        One row per dataset, victim, defense or strategy, and attack: ``f1``, ``rp``, ``n`` (the
+        fewest images), ``weights``, ``published_f1``, ``published_rp``. Where the paper has not
+        the dataset, Table III's ``published_rp`` is the mean over its four.
+    """
+    keys = ["dataset", "victim", "weights", "defense", "attack"]
+    ours = long_table(records).groupby(keys, sort=False)
+    found = ours.agg(f1=("f1", "mean"), rp=("rp", "mean"), n=("n", "min")).reset_index()
+    theirs = published(table).rename(
+        columns={"strategy": "defense", "f1": "published_f1", "rp": "published_rp"}
+    )
+    if table == "table3":
+        elsewhere = [d for d in found.dataset.unique() if d not in set(theirs.dataset)]
+        means = theirs.groupby(["victim", "defense", "attack"]).published_rp.mean().reset_index()
+        theirs = pd.concat([theirs, *(means.assign(dataset=name) for name in elsewhere)])
+    found = found.merge(
+        theirs, on=[c for c in keys if c in theirs.columns], how="left", validate="one_to_one"
+    )
+    order = {"attack": ATTACKS, "defense": ("none", *dict.fromkeys(theirs.defense))}
+    for column, names in order.items():
+        found[column] = pd.Categorical(found[column], list(dict.fromkeys(names)), ordered=True)
+    found = found.sort_values(["dataset", "victim", "defense", "attack"], ignore_index=True)
+    found = found.astype({"attack": str, "defense": str})
+    return found if table == "table3" else found.rename(columns={"defense": "strategy"})
