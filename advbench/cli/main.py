@@ -23,6 +23,7 @@ VERBS = {
     "verify": ("verify", "Check every byte of what was generated."),
     "doctor": ("doctor", "What this installation can do, and what is missing."),
     "plan": ("later", "What a suite costs (not in this version)."),
+    "reproduce": ("reproduce", "The paper's Tables III to VI, ours beside the published figures."),
     "leaderboard": ("leaderboard", "Rank defenses by what they recover."),
     "report": ("later", "One page of figures (not in this version)."),
 }

@@ -87,7 +87,6 @@ class Request:
 def reproduce(
     table: str,
     request: Request,
-    note: Callable[[str], None] = lambda text: None,
     progress: Progress = lambda what, done, total: None,
 ) -> pd.DataFrame:
     """One of the paper's tables; columns as in :func:`beside_published`, with a ``note``.
@@ -98,7 +97,7 @@ def reproduce(
     Raises:
         AdvbenchError: a dataset without test images, no network for a victim, no training split.
     """
-    run = _Run(request, note, progress)
+    run = _Run(request, progress)
     if table != "table3":
         return _marked(beside_published(run.ablation(ABLATIONS[table]), table))
     frame = _marked(beside_published(run.table3(), table))
@@ -120,9 +119,8 @@ def _marked(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Run:
-    def __init__(self, request: Request, note: Callable[[str], None], progress: Progress) -> None:
+    def __init__(self, request: Request, progress: Progress) -> None:
         self.request = request
-        self.note = note
         self.progress = progress
 
     def table3(self) -> pd.DataFrame:
@@ -210,19 +208,24 @@ class _Run:
     def train(self, victim: Victim, dataset: Dataset, changes: Mapping[str, Any]) -> Path:
         settings = preset(victim.name, victim.size) | dict(self.request.recipe or {})
         recipe = AnsmRecipe(**settings | dict(changes))
-        name = "-".join(
-            ["ansm", victim.name, victim.size, dataset.id, recipe.first, recipe.depth]
-            + [f"{recipe.epochs_first}+{recipe.epochs_mgr}", recipe.target]
-        )
+        lengths = f"{recipe.epochs_first}+{recipe.epochs_mgr}"
+        parts = (victim.name, victim.size, dataset.id, recipe.first, recipe.depth, lengths)
+        name = "-".join(["ansm", *parts, recipe.target])
+        # Stored, for all strategies to share; apart, so that evaluate does not score them.
+        pairs = self.request.out / "reproduce" / "pairs"
+        fgsm = ATTACKS.get("fgsm").create(eps=(recipe.eps,))
+        for split in ("train", "val"):
+            rows = dataset.select(split, label=1)
+            if rows:
+                wanted = generate.Request(dataset, rows, victim, [fgsm], pairs)
+                generate.generate(wanted, self.progress)
         epochs = recipe.epochs_first + recipe.epochs_mgr
-        out = self.request.out
         return train_ansm(
             victim,
             victim.size,
             dataset,
             recipe,
-            out / "reproduce" / name,
-            out / "shards",
-            progress=lambda done, total: self.progress("FGSM pairs", done, total),
+            self.request.out / "reproduce" / name,
+            pairs / "shards",
             report=lambda epoch: self.progress(f"training {name}", epoch.epoch + 1, epochs),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pandas as pd
 
@@ -43,10 +44,14 @@ def _one_victim(records: pd.DataFrame) -> pd.DataFrame:
         "" if row.isna().all() else str(row.idxmin()).removesuffix("_rp")
         for _, row in rp.iterrows()
     ]
-    behind = records.groupby(["defense", "strength"], dropna=False).apply(
-        _behind, include_groups=False
+    cells = records.groupby(["defense", "strength"], dropna=False)
+    behind = pd.DataFrame(
+        [
+            {"defense": name, "strength": strength} | _behind(part)
+            for (name, strength), part in cells
+        ]
     )
-    board = board.merge(behind.reset_index(), on=["defense", "strength"], validate="one_to_one")
+    board = board.merge(behind, on=["defense", "strength"], validate="one_to_one")
     fullest = set().union(*board.met)
     ranked = board[[met == fullest for met in board.met]]
     order = ranked.sort_values(["mean_rp", "worst_rp"], ascending=False, kind="stable").index
@@ -60,14 +65,12 @@ def _one_victim(records: pd.DataFrame) -> pd.DataFrame:
     return board.reindex(columns=[*first, *measured, *last])
 
 
-def _behind(records: pd.DataFrame) -> pd.Series[object]:
+def _behind(records: pd.DataFrame) -> dict[str, Any]:
     """What one row of a leaderboard stands on."""
     images = sorted(records.sample_id + "," + records.variant + "," + records.image_sha256)
-    return pd.Series(
-        {
-            "met": frozenset(records.variant + "/" + records.sample_id),
-            "defense_spec": " ".join(sorted(set(records.defense_spec))),
-            "content_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
-            "version": " ".join(sorted(set(records.version))),
-        }
-    )
+    return {
+        "met": frozenset(records.variant + "/" + records.sample_id),
+        "defense_spec": " ".join(sorted(set(records.defense_spec))),
+        "content_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
+        "version": " ".join(sorted(set(records.version))),
+    }

@@ -33,10 +33,8 @@ def published(table: str) -> pd.DataFrame:
         return printed.rename(columns={"rp_percent": "rp"})
     strategy = "depth" if table == "table4" else "strategy"
     parts = [
-        printed.assign(
-            attack=attack, f1=printed[f"{attack}_f1"], rp=printed[f"{attack}_rp_percent"]
-        )
-        for attack in ("original", "fgsm")
+        printed.assign(attack=a, f1=printed[f"{a}_f1"], rp=printed[f"{a}_rp_percent"])
+        for a in ("original", "fgsm")
     ]
     long = pd.concat(parts).rename(columns={strategy: "strategy"})
     return long[["victim", "strategy", "attack", "f1", "rp"]]

@@ -85,7 +85,6 @@ def complaint(ran) -> str:
         ("dataset import folder {empty} --name Y-y", "use a-z, 0-9 and _"),
         ("dataset build columbia", "only builtin can"),
         ("plan quick", "plan is not in this version; try a small part first"),
-        ("leaderboard build", "leaderboard is not in this version; read the tables"),
         ("report", "report is not in this version; read the tables"),
         ("lisst", "No such command 'lisst'"),
     ],

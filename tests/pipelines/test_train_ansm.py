@@ -33,6 +33,7 @@ from advbench.victims.weights import Weights
 
 RECIPE = AnsmRecipe(crop=32, batch=2, epochs_first=1, epochs_mgr=1)
 LEARNT = [f"tiny/photo{number}" for number in range(4)]
+SPLITS = ("train", "train", "train", "val", "test")
 
 
 def divided(dataset: Dataset, folder: Path, splits: tuple[str, ...]) -> Dataset:
@@ -49,7 +50,7 @@ def divided(dataset: Dataset, folder: Path, splits: tuple[str, ...]) -> Dataset:
 @pytest.fixture
 def dataset(small_dataset, tmp_path) -> Dataset:
     """Three images to train with, one to validate, one to test."""
-    return divided(small_dataset, tmp_path / "imported", (*["train"] * 3, "val", "test"))
+    return divided(small_dataset, tmp_path / "imported", SPLITS)
 
 
 @pytest.fixture
@@ -90,9 +91,11 @@ def pairs(monkeypatch, dataset, tmp_path, attacked) -> Pairs:
 
 def stored(dataset, victim, out: Path, ids: list[str], **settings: Any) -> None:
     """Shards of FGSM for some images."""
-    rows = [row for row in dataset.rows if row.sample_id in ids]
     attacks = [advbench.load_attack("fgsm", **({"eps": [1, 3]} | settings))]
-    generate(Request(dataset, rows, victim, attacks, out, shard_size=2))
+    for split in sorted(set(SPLITS)):
+        rows = [row for row in dataset.rows if row.sample_id in ids and row.split == split]
+        if rows:
+            generate(Request(dataset, rows, victim, attacks, out, shard_size=2))
 
 
 def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
@@ -144,7 +147,8 @@ def test_shards_of_something_else_are_not_used(
     image = tmp_path / "copies" / "images" / "photo1.png"
     image.write_bytes((tmp_path / "copies" / "images" / "photo0.png").read_bytes())
     import_folder(tmp_path / "copies", tmp_path / "again", "tiny")
-    stored(open_folder(tmp_path / "again"), toy, tmp_path / "image", LEARNT)
+    again = divided(open_folder(tmp_path / "again"), tmp_path / "again", SPLITS)
+    stored(again, toy, tmp_path / "image", LEARNT)
     made = pairs(toy, tmp_path / "nothing")
     for folder in ("eps", "victim", "target", "image"):
         assert equal(pairs(toy, tmp_path / folder), made)
@@ -153,7 +157,7 @@ def test_shards_of_something_else_are_not_used(
 
 def test_only_damage_to_its_own_shards_counts(pairs, dataset, toy, attacked, tmp_path):
     stored(dataset, toy, tmp_path / "out", LEARNT)
-    beside = tmp_path / "out" / "shards" / "tiny" / "toy"
+    beside = tmp_path / "out" / "shards" / "tiny-train" / "toy"
     (beside / "fgsm-1" / "shard-000000.h5").write_bytes(b"?")
     pairs(toy, tmp_path / "out")
     assert attacked == []
@@ -184,6 +188,7 @@ def test_progress_ends_at_the_last_pair(dataset, toy, tmp_path, pairs):
 def test_the_same_command_gives_the_same_network(dataset, toy, tmp_path):
     """With the pairs from shards or not."""
     stored(dataset, toy, tmp_path / "out", LEARNT[:3])
+    assert not (tmp_path / "out" / "shards" / "tiny").exists()  # where test images would lie
     weights = [
         train_ansm(toy, "small", dataset, RECIPE, tmp_path / name, tmp_path / out / "shards")
         for name, out in (("a", "nothing"), ("b", "out"))

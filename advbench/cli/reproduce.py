@@ -1,0 +1,177 @@
+"""``advbench reproduce``: the paper's tables, ours beside the published figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from advbench.cli.options import (
+    chosen,
+    device_option,
+    json_option,
+    limit_option,
+    out_option,
+    parse_settings,
+    plugin_option,
+    several,
+    size_option,
+    torch_device,
+    weights_source,
+)
+from advbench.cli.progress import Progress
+from advbench.errors import AdvbenchError
+from advbench.registry import VICTIMS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = ("table3", "table4", "table5", "table6")
+ABLATED = ("ifosn", "code")  # the victims of the paper's Tables IV to VI
+
+
+@click.command()
+@click.argument("table", type=click.Choice(TABLES))
+@several("--victim", help="Victims, or all [all for table3, ifosn,code for the others].")
+@several("--dataset", help="Names or folders [all that are here].")
+@click.option("--train-dataset", help="What the ablations' networks learn from [the --dataset].")
+@several("--weights", metavar="VICTIM=PATH", help="Checkpoints of victims [the built-in ones].")
+@several("--ansm-weights", metavar="PATH", help="table3: networks of train ansm [the shipped].")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
+@limit_option
+@size_option
+@device_option
+@out_option
+@plugin_option
+@json_option
+def reproduce(
+    table: str,
+    victim: Sequence[str],
+    dataset: Sequence[str],
+    train_dataset: str | None,
+    weights: Sequence[str],
+    ansm_weights: Sequence[str],
+    pairs: Sequence[str],
+    limit: int | None,
+    size: Any,
+    device: str,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Make what TABLE of the ANSM paper needs, score it, and print it beside the paper's figures.
+
+    table3: ANSM under six attacks. table4: depth of the aligned layers. table5: pixels or features.
+    table6: FFA and MgR. Run the same command again to resume; --limit N takes N test images.
+
+    \b
+    advbench reproduce table3 --victim ifosn --limit 20
+    advbench reproduce table5 --victim ifosn --set epochs_first=5
+    """
+    default = ("all",) if table == "table3" else ABLATED
+    names = chosen(VICTIMS, victim or default)
+    checkpoints = _by_victim(weights, names)
+    if table == "table3" and (pairs or train_dataset):
+        raise AdvbenchError("table3 trains nothing: --set and --train-dataset are for table4 to 6")
+    if table != "table3" and ansm_weights:
+        raise AdvbenchError(f"{table} trains its own networks: --ansm-weights is for table3")
+
+    from advbench.files import write_atomically
+    from advbench.pipelines.load import load_dataset
+    from advbench.pipelines.reproduce import Request
+    from advbench.pipelines.reproduce import reproduce as run
+    from advbench.scores.tables import as_csv
+
+    where = torch_device(device)
+    split: Any = "test" if table == "table3" else "train"
+    with Progress() as progress:
+
+        def opened(name: str) -> Any:
+            building = progress.counting("building", "images")
+            return load_dataset(name, out, split, progress.note, building)
+
+        victims = [
+            VICTIMS.get(name).load(
+                size=size, weights=weights_source(checkpoints.get(name)), device=where
+            )
+            for name in names
+        ]
+        needed = ["test"] if table == "table3" or train_dataset else ["test", "train", "val"]
+        present = map(opened, _present(out))
+        complete = [d for d in present if all(d.select(part, label=1) for part in needed)]
+        request = Request(
+            out,
+            [opened(name) for name in dataset] or complete,
+            victims,
+            limit,
+            weights=ansm_weights,
+            training=opened(train_dataset) if train_dataset else None,
+            recipe=parse_settings(pairs),
+        )
+        found = run(table, request, progress.measured_in("steps"))
+    path = out / "reproduce" / f"{table}.csv"
+    write_atomically(path, as_csv(found))
+    if as_json:
+        click.echo(json.dumps(json.loads(found.to_json(orient="records")), indent=2))
+        return
+    _show(table, found)
+    click.echo(f"table: {path}")
+
+
+def _by_victim(weights: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for pair in weights:
+        name, separator, path = pair.partition("=")
+        if not separator or name not in names:
+            raise AdvbenchError(f"--weights {pair}: give VICTIM=PATH, VICTIM of {', '.join(names)}")
+        found[name] = path
+    return found
+
+
+def _present(out: Path) -> list[str]:
+    folder = out / "datasets"
+    return ["builtin", *(sorted(p.name for p in folder.iterdir()) if folder.is_dir() else [])]
+
+
+def _show(table: str, found: pd.DataFrame) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    column = "defense" if table == "table3" else "strategy"
+    keys = ["dataset", "victim", "weights", column]
+    shown = Table(title=f"{table}: F1 (RP %), attacks averaged over their intensities")
+    for name in [*keys, "attack"]:
+        shown.add_column(name)
+    for name in ("ours", "paper", "n"):
+        shown.add_column(name, justify="right")
+    shown.add_column("note")
+    for row in found.to_dict("records"):
+        ours = _figures(row["f1"], row["rp"])
+        paper = _figures(row["published_f1"], row["published_rp"])
+        shown.add_row(
+            *(row[k] for k in keys), row["attack"], ours, paper, f"{row['n']:.0f}", row["note"]
+        )
+    console.print(shown)
+    if (found.weights == "builtin").any():
+        console.print(
+            "weights 'builtin' know the built-in data only: the paper's figures beside them show "
+            "what its networks did on real forgeries",
+            highlight=False,
+        )
+    if table == "table3":
+        console.print(
+            "paper: where it has not the dataset, the mean RP over its four", highlight=False
+        )
+
+
+def _figures(f1: float, rp: float) -> str:
+    if math.isnan(f1) and math.isnan(rp):
+        return "–"
+    first = "" if math.isnan(f1) else f"{f1:.3f} "
+    return f"{first}({rp:.1f})" if not math.isnan(rp) else f"{first}(–)"

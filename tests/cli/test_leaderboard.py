@@ -1,0 +1,91 @@
+"""``leaderboard build`` and ``reproduce`` as commands."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pandas as pd
+import pytest
+
+TINY = [f"--set={pair}" for pair in ("crop=32", "batch=2", "epochs_first=1", "epochs_mgr=1")]
+
+
+@pytest.fixture
+def scored(toy, imported, advbench_command):
+    data = ("--dataset", "mine", "--out", imported)
+    assert advbench_command("generate", "--attack", "fgsm", "--eps", "1,3", *data, *toy).code == 0
+    command = ("evaluate", "--defense", "median,jpeg", "--kernel", 3, "--quality", 80, *toy[:2])
+    assert advbench_command(*command, "--out", imported).code == 0
+    return imported
+
+
+def test_build_and_rebuild(scored, tmp_path, advbench_command):
+    """The CSV follows from the tables of evaluate, and from the records written with it."""
+    ran = advbench_command("leaderboard", "build", "--out", scored, "--with-records")
+    assert ran.code == 0, ran.err
+    folder = scored / "leaderboard"
+    assert ran.out.endswith(f"leaderboards in {folder}\n")
+    board = pd.read_csv(folder / "mine.csv").set_index("defense")
+    long = pd.read_csv(scored / "tables" / "long.csv")
+    for defense in ("none", "jpeg", "median"):
+        rp = long[(long.attack == "fgsm") & (long.defense == defense)].rp
+        assert len(rp) == 2
+        assert board.fgsm_rp[defense] == pytest.approx(rp.mean(), abs=0.011)
+    assert list(board.mean_rp) == sorted(board.mean_rp, reverse=True)
+    assert list(board["rank"]) == [1, 2, 3]
+
+    again = tmp_path / "again"
+    records = ("--records", folder / "mine.parquet", "--to", again)
+    ran = advbench_command("leaderboard", "build", *records, "--json")
+    assert (again / "mine.csv").read_bytes() == (folder / "mine.csv").read_bytes()
+    assert not (again / "mine.parquet").exists()
+    told = json.loads(ran.out)["mine"]
+    assert [row["defense"] for row in told] == list(board.index)
+
+
+def test_no_records(tmp_path, advbench_command):
+    ran = advbench_command("leaderboard", "build", "--out", tmp_path)
+    assert ran.code == 2
+    assert "no records there; make some with advbench evaluate" in ran.err
+
+
+def test_reproduce(toy, imported, advbench_command):
+    split = ("--train", 0.6, "--val", 0.2, "--out", imported)
+    assert advbench_command("dataset", "split", "mine", *split).out == "3 train, 1 val, 1 test\n"
+    plugin, victim = toy[:2], toy[2:4]
+    victim = (*victim, "--weights", "toy=random", "--size", "small")
+    data = ("--out", imported, "--dataset", "mine")
+    command = ("reproduce", "table5", *plugin, *victim, *data, *TINY)
+    ran = advbench_command(*command)
+    assert ran.code == 0, ran.err
+    path = imported / "reproduce" / "table5.csv"
+    assert ran.out.endswith(f"table: {path}\n")
+    table = pd.read_csv(path)
+    assert list(table.strategy.unique()) == ["none", "pwr", "ffa"]
+    assert not (imported / "shards" / "mine-train").exists()
+    ran = advbench_command(*command, "--json")
+    told = pd.read_json(io.StringIO(ran.out))
+    assert list(told.f1.round(4)) == list(table.f1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("table7", "'table7' is not one of"),
+        ("table4 --weights ifosn", "--weights ifosn: give VICTIM=PATH, VICTIM of"),
+        (
+            "table4 --weights hdfnet=x",
+            "--weights hdfnet=x: give VICTIM=PATH, VICTIM of",
+        ),
+        ("table4 --ansm-weights x", "table4 trains its own networks: --ansm-weights is"),
+        ("table3 --set crop=32", "table3 trains nothing: --set and --train-dataset are"),
+        ("table5 --dataset nothing", "unknown dataset 'nothing'"),
+        ("table5 --victim coed", "unknown victim 'coed'"),
+    ],
+)
+def test_bad_input(arguments, told, tmp_path, advbench_command):
+    ran = advbench_command("reproduce", *arguments.split(), "--out", tmp_path)
+    assert ran.code == 2
+    assert told in ran.err
+    assert ran.err.count("\n") == 1

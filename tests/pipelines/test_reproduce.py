@@ -1,0 +1,131 @@
+"""The paper's tables end to end on a toy: rows, figures recomputed by hand, resume, the control."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import advbench
+from advbench.datasets.dataset import Dataset
+from advbench.defenses.ansm import training
+from advbench.defenses.ansm.network import AnsmNetwork
+from advbench.errors import AdvbenchError
+from advbench.pipelines import reproduce as pipeline
+from advbench.pipelines.reproduce import ABLATIONS, Request, reproduce
+from tests.scores.made import row
+
+from .test_train_ansm import SPLITS, divided
+
+RECIPE = {"crop": 32, "batch": 2, "epochs_first": 1, "epochs_mgr": 1, "lr_first": 0.02}
+
+
+@pytest.fixture
+def request_(small_dataset, toy, tmp_path) -> Request:
+    splits = ("train", "train", "val", "test", "test")
+    assert len(splits) == len(SPLITS)
+    dataset = divided(small_dataset, tmp_path / "imported", splits)
+    return Request(tmp_path / "out", [dataset], [toy], recipe=RECIPE)
+
+
+def mean_f1(out: Path, victim, variant: str, weights: Path) -> float:
+    """Pixel F1 behind a network, mean over images, by a path of its own."""
+    network = AnsmNetwork("small").eval()
+    network.load_state_dict(load_file(weights))
+    scores = []
+    for item in advbench.open_dataset(out):
+        if item["variant"] != variant:
+            continue
+        x = torch.from_numpy(np.ascontiguousarray(item["image"])).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            marked = victim.probabilities(network(x))[0, 0].numpy() > victim.threshold
+        both = (marked & item["mask"]).sum()
+        scores.append(2 * both / (marked.sum() + item["mask"].sum()))
+    assert len(scores) == 2
+    return float(np.mean(scores))
+
+
+def test_table5(request_, toy, monkeypatch):
+    found = reproduce("table5", request_)
+    assert list(found.strategy) == ["none"] * 2 + ["pwr"] * 2 + ["ffa"] * 2
+    assert list(found.attack) == ["original", "fgsm"] * 3
+    assert (found.n == 2).all()
+    clean = row(found, strategy="none", attack="original")
+    assert clean.rp == pytest.approx(100)
+    (path,) = (request_.out / "reproduce").glob("ansm-*-ffa-*/*.safetensors")
+    by_hand = [mean_f1(request_.out, toy, f"fgsm-{eps}", path) for eps in (1, 2, 3)]
+    ffa = row(found, strategy="ffa", attack="fgsm")
+    assert ffa.f1 == pytest.approx(np.mean(by_hand), abs=1e-6)
+    assert ffa.rp == pytest.approx(100 * ffa.f1 / clean.f1)
+    assert ffa.f1 != row(found, strategy="pwr", attack="fgsm").f1
+
+    # Again: nothing is attacked, trained or scored.
+    def refuse(*arguments: object, **named: object) -> None:
+        raise AssertionError("done again")
+
+    monkeypatch.setattr(training._Run, "_align", refuse, raising=True)
+    monkeypatch.setattr("advbench.attacks.fgsm.FGSM.run", refuse)
+    monkeypatch.setattr(toy, "probabilities", refuse)
+    assert reproduce("table5", request_).equals(found)
+
+
+def test_strategies_of_the_tables(request_, toy):
+    """What each trains: the recipe of every strategy of Tables IV and VI."""
+    run = pipeline._Run(request_, lambda what, done, total: None)
+    recipes = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.generate, "generate", lambda *a: None)
+        patch.setattr(pipeline, "train_ansm", lambda v, size, data, recipe, *a, **n: recipe)
+        for table in ("table4", "table6"):
+            for name, changes in ABLATIONS[table].strategies.items():
+                recipe = run.train(toy, request_.datasets[0], changes)
+                recipes[table, name] = (
+                    recipe.depth,
+                    recipe.epochs_first,
+                    recipe.epochs_mgr,
+                    recipe.target if recipe.epochs_mgr else None,
+                )
+    assert recipes == {
+        ("table4", "shallow"): ("shallow", 1, 0, None),
+        ("table4", "middle"): ("middle", 1, 0, None),
+        ("table4", "topmost"): ("topmost", 1, 0, None),
+        ("table6", "ffa"): ("middle", 1, 0, None),
+        ("table6", "mgr_gt"): ("middle", 0, 1, "truth"),
+        ("table6", "mgr_pred"): ("middle", 0, 1, "prediction"),
+        ("table6", "ffa+mgr_gt"): ("middle", 1, 1, "truth"),
+        ("table6", "ffa+mgr_pred"): ("middle", 1, 1, "prediction"),
+    }
+
+
+def test_table3_and_its_control(request_, toy, monkeypatch, tmp_path):
+    """RP above 100 % under attacks that see the truth: noted, and met again with target=pred."""
+    monkeypatch.setattr(pipeline, "SIX", ("fgsm", "cw", "bim"))
+    run = pipeline._Run(request_, lambda what, done, total: None)
+    weights = run.train(toy, request_.datasets[0], {})
+    wanted = replace(request_, weights=[str(weights)], attack_settings={"steps": (2,)})
+    real = pipeline.beside_published
+
+    def leaking(records, table):
+        found = real(records, table)
+        return found.assign(rp=found.rp.where(found.attack != "fgsm", 120.0))
+
+    monkeypatch.setattr(pipeline, "beside_published", leaking)
+    found = reproduce("table3", wanted)
+    assert list(found.attack.unique()) == ["original", "fgsm", "cw", "bim", "fgsm (target=pred)"]
+    assert list(found.defense[:8]) == ["none"] * 4 + ["ansm"] * 4
+    assert set(found.attack[found.note != ""]) == {"fgsm", "fgsm (target=pred)"}
+    control = wanted.out / "reproduce" / "target-pred" / "shards"
+    made = {path.name for path in (control / "tiny" / "toy").iterdir()}
+    assert made == {"fgsm-1", "fgsm-2", "fgsm-3"}
+    specification = next(iter(advbench.open_dataset(control.parent)))
+    assert specification["variant"].startswith("fgsm")
+
+
+def test_no_test_images(request_, small_dataset, tmp_path):
+    dataset: Dataset = divided(small_dataset, tmp_path / "other", ("train",) * 4 + ("val",))
+    with pytest.raises(AdvbenchError, match=r"no forged images in its test split; .*dataset split"):
+        reproduce("table3", replace(request_, datasets=[dataset]))
