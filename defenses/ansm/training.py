@@ -27,6 +27,9 @@ from advbench.victims.training.data import Crops, Examples
 
 # ReduceLROnPlateau as the paper states it.
 FACTOR, PATIENCE = 0.9, 10
+# FFA is divided by the number of positions: its gradients, 1e-7 at the start and less later, would
+# vanish in the 1e-8 that AdamW adds to their size by default.
+EPSILON = 1e-15
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,10 @@ class _Run:
 
     def _optimize(self, rate: float) -> None:
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=rate, weight_decay=self.recipe.weight_decay
+            self.network.parameters(),
+            lr=rate,
+            weight_decay=self.recipe.weight_decay,
+            eps=EPSILON,
         )
         self.scheduler = ReduceLROnPlateau(self.optimizer, factor=FACTOR, patience=PATIENCE)
         self.scaler = torch.GradScaler(self.victim.device.type, enabled=self.mixed)

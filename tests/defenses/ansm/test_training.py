@@ -279,6 +279,20 @@ def test_rate_falls_on_a_plateau_and_starts_anew(tmp_path):
     assert rates == [*[1e-3] * 12, pytest.approx(9e-4), 3e-4]
 
 
+def test_size_of_the_features_loss_does_not_matter(tmp_path, monkeypatch):
+    """The larger the images, the smaller the loss of FFA: it must teach as much."""
+    recipe = AnsmRecipe(crop=32, batch=2, epochs_first=1, epochs_mgr=0)
+    learnt = [load_file(run(tmp_path / "1", recipe))]
+    real = training.ffa_loss
+    monkeypatch.setattr(training, "ffa_loss", lambda *features: 1e-4 * real(*features))
+    learnt.append(load_file(run(tmp_path / "2", recipe)))
+    start = training._Run(layered(), "small", recipe, None).network.state_dict()
+    names = [name for name in start if name.endswith("weight")]
+    moved = sum(float((learnt[0][n] - start[n]).abs().sum()) for n in names)
+    apart = sum(float((learnt[0][n] - learnt[1][n]).abs().sum()) for n in names)
+    assert apart < 0.5 * moved
+
+
 @pytest.mark.parametrize("stage", ["ffa", "pwr", "mgr"])
 def test_loss_falls(stage, tmp_path):
     first = {"epochs_first": 0, "epochs_mgr": 10} if stage == "mgr" else {"first": stage}
