@@ -13,7 +13,7 @@ import advbench
 from advbench.pipelines.load import load_dataset
 
 
-@pytest.mark.parametrize("name", ["mvssnet", "ifosn", "code"])
+@pytest.mark.parametrize("name", ["mvssnet", "ifosn", "hdfnet", "code"])
 def test_held_out_f1_of_the_shipped_weights(name):
     """0.65 over the test split and 0.5 for each kind, far above the all-ones floor."""
     victim = advbench.load_victim(name)
