@@ -44,6 +44,7 @@ def train() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the run [runs/NAME-SIZE-DATASET].",
 )
+@click.option("--start", metavar="PATH", help="Weights to start from: a checkpoint, or 'builtin'.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
 @device_option
 @out_option
@@ -53,6 +54,7 @@ def victim(
     size: Any,
     dataset: str,
     to: Path | None,
+    start: str | None,
     pairs: tuple[str, ...],
     device: str,
     out: Path,
@@ -63,7 +65,7 @@ def victim(
 
     \b
     advbench train victim ifosn
-    advbench train victim ifosn --dataset mine --set epochs=20
+    advbench train victim ifosn --dataset mine --start builtin --set epochs=20
     """
     from advbench.pipelines.load import load_dataset
     from advbench.pipelines.train import train_victim
@@ -72,6 +74,7 @@ def victim(
     cls = VICTIMS.get(name)
     recipe = _recipe(Recipe, cls.recipes.get(size, {}), pairs)
     where = torch_device(device)
+    first = cls.load(size=size, weights=start, device=where) if start else None
     with Progress() as progress:
         data = load_dataset(
             dataset, out, "train", progress.note, progress.counting("building", "images")
@@ -85,7 +88,7 @@ def victim(
             )
             progress.update("training", epoch.epoch + 1, recipe.epochs, "epochs")
 
-        path = train_victim(cls, size, data, recipe, folder, where, report)
+        path = train_victim(cls, size, data, recipe, folder, where, report, first)
     click.echo(f"weights: {path}; use them with --weights {path}")
 
 

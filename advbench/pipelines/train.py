@@ -25,6 +25,7 @@ def train_victim(
     folder: Path,
     device: str = "cpu",
     report: Callable[[loop.Epoch], None] = lambda epoch: None,
+    start: Victim | None = None,
 ) -> Path:
     """:func:`advbench.victims.training.loop.train` on a dataset; authentic images take part in
     training with empty masks, validation is on forged ones.
@@ -52,6 +53,7 @@ def train_victim(
         folder,
         device,
         report,
+        start,
     )
 
 

@@ -72,6 +72,20 @@ def test_interrupted_training_ends_with_the_same_weights(dataset, tmp_path):
     assert whole.read_bytes() == resumed.read_bytes()
 
 
+def test_training_starts_from_given_weights(dataset, tmp_path):
+    """At a vanishing rate they stay, up to the statistics of the normalisation layers."""
+    given = IFOSN.load("small", None, seed=5)
+    still = RECIPE.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0})
+    path = train_victim(IFOSN, "small", dataset, still, tmp_path / "run", start=given)
+    learnt = IFOSN.load("small", str(path)).network
+    for name, value in given.network.named_parameters():
+        assert torch.allclose(learnt.get_parameter(name), value, atol=1e-6), name
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["start"] == {"sha256": given.weights.sha256, "label": "random:5"}
+    with pytest.raises(AdvbenchError, match="belongs to another recipe, dataset"):
+        train_victim(IFOSN, "small", dataset, still, tmp_path / "run")
+
+
 def test_another_recipe_in_the_same_folder_is_refused(dataset, tmp_path):
     train_victim(IFOSN, "small", dataset, RECIPE, tmp_path / "run")
     longer = RECIPE.model_copy(update={"epochs": 3})

@@ -50,6 +50,7 @@ def train(
     folder: Path,
     device: str = "cpu",
     report: Callable[[Epoch], None] = lambda epoch: None,
+    start: Victim | None = None,
 ) -> Path:
     """Train a victim; run again to resume.
 
@@ -58,6 +59,7 @@ def train(
         folder: receives ``checkpoint.pt`` (after every epoch), ``curve.csv``, and at the end
             ``<victim>-<size>.safetensors`` with its card beside it.
         report: called after every epoch.
+        start: a victim of the same class and size whose weights training starts from.
 
     Returns:
         the path of the weights.
@@ -69,9 +71,12 @@ def train(
     np.random.seed(recipe.seed)
     torch.manual_seed(recipe.seed)
     network = victim_class.build_network(size).to(device)
-    start_from_residuals(network, recipe.residual_start)
+    if start:
+        network.load_state_dict(start.network.state_dict())
+    else:
+        start_from_residuals(network, recipe.residual_start)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    checkpoint = Checkpoint(folder, _run_key(victim_class, size, source, recipe))
+    checkpoint = Checkpoint(folder, _run_key(victim_class, size, source, recipe, start))
     run = _Run(victim_class, size, network, recipe, checkpoint)
     run.resume()
     victim = run.objective.victim
@@ -91,11 +96,19 @@ def train(
         line = Epoch(number, loss, f1, run.learning_rate, time.perf_counter() - started)
         run.finish_epoch(line)
         report(line)
-    return run.save_weights(source)
+    return run.save_weights(source, start)
 
 
-def _run_key(victim_class: type[Victim], size: Size, source: dict[str, Any], recipe: Recipe) -> str:
-    parts = (victim_class.name, size, source["content_sha256"], recipe.model_dump_json())
+def _run_key(
+    victim_class: type[Victim],
+    size: Size,
+    source: dict[str, Any],
+    recipe: Recipe,
+    start: Victim | None,
+) -> str:
+    parts = [victim_class.name, size, source["content_sha256"], recipe.model_dump_json()]
+    if start:
+        parts.append(start.weights.sha256)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
@@ -219,7 +232,7 @@ class _Run:
         self.best = state["best"]
         self.curve = [Epoch(**epoch) for epoch in state["curve"]]
 
-    def save_weights(self, source: dict[str, Any]) -> Path:
+    def save_weights(self, source: dict[str, Any], start: Victim | None) -> Path:
         path = self.checkpoint.folder / f"{self.victim_class.name}-{self.size}.safetensors"
         best = self.best_epoch
         assert best is not None
@@ -229,6 +242,7 @@ class _Run:
             "label": source["id"],
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "dataset": source,
+            "start": asdict(start.weights) if start else None,
             "recipe": self.recipe.model_dump(),
             "best_epoch": best.epoch,
             "val_f1": round(best.val_f1, 4),
