@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from advbench.cli.options import json_option, out_option
+from advbench.errors import AdvbenchError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +54,9 @@ def build(
     folder = to or out / "leaderboard"
     every = read_records(records or out / "records")
     boards = {str(name): ranked(part) for name, part in every.groupby("dataset")}
+    for name in boards:
+        if not re.fullmatch("[A-Za-z0-9_-]+", name):
+            raise AdvbenchError(f"{records or out / 'records'}: {name!r} is no name of a dataset")
     for name, board in boards.items():
         write_atomically(folder / f"{name}.csv", as_csv(board))
         if with_records:

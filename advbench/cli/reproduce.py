@@ -99,12 +99,14 @@ def reproduce(
             )
             for name in names
         ]
-        needed = ["test"] if table == "table3" or train_dataset else ["test", "train", "val"]
-        present = map(opened, _present(out))
-        complete = [d for d in present if all(d.select(part, label=1) for part in needed)]
+        datasets = [opened(name) for name in dataset]
+        if not dataset:
+            needed = ["test"] if table == "table3" or train_dataset else ["test", "train", "val"]
+            present = [opened(name) for name in _present(out)]
+            datasets = [d for d in present if all(d.select(part, label=1) for part in needed)]
         request = Request(
             out,
-            [opened(name) for name in dataset] or complete,
+            datasets,
             victims,
             limit,
             weights=ansm_weights,
@@ -112,7 +114,7 @@ def reproduce(
             recipe=parse_settings(pairs),
         )
         found = run(table, request, progress.measured_in("steps"))
-    path = out / "reproduce" / f"{table}.csv"
+    path = out / "reproduce" / ("-".join([table, *victim]) + ".csv")
     write_atomically(path, as_csv(found))
     if as_json:
         click.echo(json.dumps(json.loads(found.to_json(orient="records")), indent=2))
@@ -133,7 +135,7 @@ def _by_victim(weights: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 
 def _present(out: Path) -> list[str]:
     folder = out / "datasets"
-    return ["builtin", *(sorted(p.name for p in folder.iterdir()) if folder.is_dir() else [])]
+    return sorted({"builtin", *(path.parent.name for path in folder.glob("*/dataset.json"))})
 
 
 def _show(table: str, found: pd.DataFrame) -> None:

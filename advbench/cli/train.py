@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,16 +18,11 @@ from advbench.cli.options import (
     weights_source,
 )
 from advbench.cli.progress import Progress
-from advbench.errors import AdvbenchError, plain_message
 from advbench.registry import VICTIMS
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from advbench.defenses.ansm.training import Epoch as AnsmEpoch
     from advbench.victims.training.loop import Epoch
-
-R = TypeVar("R", bound="BaseModel")
 
 
 @click.group()
@@ -68,11 +63,12 @@ def victim(
     advbench train victim ifosn --dataset mine --start builtin --set epochs=20
     """
     from advbench.pipelines.load import load_dataset
+    from advbench.pipelines.recipes import recipe_of
     from advbench.pipelines.train import train_victim
     from advbench.victims.training.recipe import Recipe
 
     cls = VICTIMS.get(name)
-    recipe = _recipe(Recipe, cls.recipes.get(size, {}), pairs)
+    recipe = recipe_of(Recipe, cls.recipes.get(size, {}) | parse_settings(pairs))
     where = torch_device(device)
     first = cls.load(size=size, weights=start, device=where) if start else None
     with Progress() as progress:
@@ -133,13 +129,14 @@ def ansm(
     """
     from advbench.defenses.ansm.recipe import AnsmRecipe, preset
     from advbench.pipelines.load import load_dataset
+    from advbench.pipelines.recipes import recipe_of
     from advbench.pipelines.train_ansm import train_ansm
 
     cls = VICTIMS.get(name)
     where = torch_device(device)
     with Progress() as progress:
         frozen = cls.load(size=victim_size, weights=weights_source(weights), device=where)
-        recipe = _recipe(AnsmRecipe, preset(name, frozen.size), pairs)
+        recipe = recipe_of(AnsmRecipe, preset(name, frozen.size) | parse_settings(pairs))
         data = load_dataset(
             dataset, out, "train", progress.note, progress.counting("building", "images")
         )
@@ -167,17 +164,3 @@ def ansm(
             report,
         )
     click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")
-
-
-def _recipe(cls: type[R], defaults: dict[str, Any], pairs: tuple[str, ...]) -> R:
-    """A recipe from its defaults and KEY=VALUE pairs."""
-    from pydantic import ValidationError
-
-    try:
-        return cls(**(defaults | parse_settings(pairs)))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise AdvbenchError(
-            f"recipe: {fault['loc'][0]}: {plain_message(fault)}; it has "
-            f"{', '.join(cls.model_fields)}"
-        ) from error

@@ -45,8 +45,9 @@ class Request:
         victims, datasets: only these; empty for all that there are shards of.
         limit: the first so many images of each variant.
         seed: of randomized defenses.
-        records: where those of defended images go; the undefended ones, which all defenses share,
-            always lie in ``out``.
+        samples, variants: only these images and attacks, by sample id and variant name.
+        records: where records go, ``out/records`` where None.
+        defended: where those of defended images go, if elsewhere.
     """
 
     out: Path
@@ -56,7 +57,10 @@ class Request:
     datasets: Sequence[str] = ()
     limit: int | None = None
     seed: int = 0
+    samples: frozenset[str] | None = None
+    variants: frozenset[str] | None = None
     records: Path | None = None
+    defended: Path | None = None
 
 
 @dataclass
@@ -240,13 +244,15 @@ def _groups(entries: list[ShardEntry], request: Request) -> dict[tuple[str, str]
             continue
         if request.datasets and settings.dataset not in request.datasets:
             continue
+        if request.variants is not None and settings.variant not in request.variants:
+            continue
         identity = json.dumps(settings.victim, sort_keys=True)
         variants = found.setdefault((settings.dataset, identity), {})
         variants.setdefault(settings.variant or "", []).append(entry)
     groups = {}
     for key, by_name in found.items():
         attacked = [
-            Variant(group[0].settings, tuple(group), _first_ids(group, request.limit))
+            Variant(group[0].settings, tuple(group), _ids(group, request))
             for group in by_name.values()
         ]
         everything = sorted({name for variant in attacked for name in variant.sample_ids})
@@ -254,9 +260,11 @@ def _groups(entries: list[ShardEntry], request: Request) -> dict[tuple[str, str]
     return groups
 
 
-def _first_ids(entries: Sequence[ShardEntry], limit: int | None) -> tuple[str, ...]:
-    names = sorted(name for entry in entries for name in entry.sample_ids)
-    return tuple(names[:limit])
+def _ids(entries: Sequence[ShardEntry], request: Request) -> tuple[str, ...]:
+    names = {name for entry in entries for name in entry.sample_ids}
+    if request.samples is not None:
+        names &= request.samples
+    return tuple(sorted(names)[: request.limit])
 
 
 def _images(variant: Variant, originals: Originals) -> Iterable[tuple[str, Image]]:
@@ -305,6 +313,6 @@ def _key(
 def _path(
     request: Request, dataset: str, identity: dict[str, str], variant: Variant, cell: Cell
 ) -> Path:
-    shared = request.out / "records"
-    folder = shared if cell.defense.name == "none" else request.records or shared
+    records = request.records or request.out / "records"
+    folder = records if cell.defense.name == "none" else request.defended or records
     return path_of(folder, dataset, identity["name"], variant.name, cell.name)

@@ -148,15 +148,15 @@ def fit_mask(mask: Mask, image: Image) -> Mask:
 def _prepare_originals(request: Request, root: Path, summary: Summary) -> None:
     settings = Settings(kind=ORIGINALS, dataset=request.name, space=request.victim.space)
     present = _present(request, root, settings, summary)
-    sources: dict[str, str] = {}
+    sources: dict[str, tuple[str, str]] = {}
     for entry in present:
         with Shard(entry.path) as shard:
-            sources |= {
-                sample_id: shard.sha256_of(number, "source_sha256")
-                for number, sample_id in enumerate(entry.sample_ids)
-            }
+            for number, sample_id in enumerate(entry.sample_ids):
+                image = shard.sha256_of(number, "source_sha256")
+                sources[sample_id] = (image, shard.sha256_of(number, "mask_sha256"))
     for row in request.rows:
-        if sources.get(row.sample_id, row.pixels_sha256) != row.pixels_sha256:
+        own = (row.pixels_sha256, row.maskbits_sha256)
+        if sources.get(row.sample_id, own) != own:
             raise AdvbenchError(
                 f"{root / settings.folder}: made from another dataset named {request.name} "
                 f"({row.sample_id} differs); give another --out"

@@ -5,6 +5,7 @@ Whatever is there already, shards, networks or records, is reused, so a run that
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,13 @@ import pandas as pd
 
 from advbench.attacks.base import Attack
 from advbench.datasets.dataset import Dataset
+from advbench.datasets.manifest import Split
 from advbench.defenses.ansm.defense import ANSM
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
 from advbench.errors import AdvbenchError
 from advbench.pipelines import evaluate, generate
+from advbench.pipelines.provenance import victim_identity
+from advbench.pipelines.recipes import recipe_of
 from advbench.pipelines.train_ansm import train_ansm
 from advbench.registry import ATTACKS
 from advbench.scores.protocols import protocol
@@ -29,14 +33,16 @@ SIX = ("fgsm", "cw", "bim", "pgd", "mifgsm", "pgn")
 # Never sees the ground truth, so what it leaves cannot carry the label.
 BLIND = "cw"
 
-_FFA = {"epochs_mgr": 0}
-_MGR = {"epochs_first": 0}
-_TRUTH = {"target": "truth"}
+_FFA = {"first": "ffa", "depth": "middle", "epochs_mgr": 0, "target": "prediction"}
+_MGR = _FFA | {"epochs_first": 0}
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """Strategies of one table, as changes of the recipe, and the attacks that it shows."""
+    """Strategies of one table, as changes of the recipe, and the attacks that it shows.
+
+    ``None`` leaves a field to the recipe.
+    """
 
     strategies: Mapping[str, Mapping[str, Any]]
     attacks: Sequence[str] = ("fgsm",)
@@ -50,14 +56,15 @@ ABLATIONS = {
     "table6": Ablation(
         {
             "ffa": _FFA,
-            "mgr_gt": _MGR | _TRUTH,
-            "mgr_pred": _MGR,
-            "ffa+mgr_gt": _TRUTH,
-            "ffa+mgr_pred": {},
+            "mgr_gt": _MGR | {"epochs_mgr": None, "target": "truth"},
+            "mgr_pred": _MGR | {"epochs_mgr": None},
+            "ffa+mgr_gt": _FFA | {"epochs_mgr": None, "target": "truth"},
+            "ffa+mgr_pred": _FFA | {"epochs_mgr": None},
         },
         SIX,
     ),
 }
+FIXED = ("first", "depth", "target")
 
 Progress = Callable[[str, int, int], None]
 
@@ -98,6 +105,7 @@ def reproduce(
         AdvbenchError: a dataset without test images, no network for a victim, no training split.
     """
     run = _Run(request, progress)
+    run.check(table)
     if table != "table3":
         return _marked(beside_published(run.ablation(ABLATIONS[table]), table))
     frame = _marked(beside_published(run.table3(), table))
@@ -122,6 +130,39 @@ class _Run:
     def __init__(self, request: Request, progress: Progress) -> None:
         self.request = request
         self.progress = progress
+
+    def check(self, table: str) -> None:
+        """Complain before any work is done.
+
+        Raises:
+            AdvbenchError: see :func:`reproduce`.
+        """
+        request = self.request
+        needs: list[tuple[Dataset, Split]] = [(dataset, "test") for dataset in request.datasets]
+        if table != "table3":
+            for dataset in [request.training] if request.training else request.datasets:
+                needs += [(dataset, "train"), (dataset, "val")]
+        for dataset, split in needs:
+            if not dataset.select(split, label=1):
+                raise AdvbenchError(
+                    f"dataset {dataset.id}: no forged images in its {split} split; divide it "
+                    f"with: advbench dataset split {dataset.id}"
+                )
+        fixed = sorted(set(FIXED) & set(request.recipe or {}))
+        if fixed:
+            raise AdvbenchError(f"--set {fixed[0]}: the strategies of {table} decide that")
+        for victim in request.victims:
+            if table == "table3":
+                ANSM(weights=tuple(request.weights)).for_victim(victim_identity(victim))
+            else:
+                for changes in ABLATIONS[table].strategies.values():
+                    self.recipe(victim, changes)
+
+    def recipe(self, victim: Victim, changes: Mapping[str, Any]) -> AnsmRecipe:
+        """The victim's preset, the request's changes, and a strategy's on top."""
+        settings = preset(victim.name, victim.size) | dict(self.request.recipe or {})
+        decided = {key: value for key, value in changes.items() if value is not None}
+        return recipe_of(AnsmRecipe, settings | decided)
 
     def table3(self) -> pd.DataFrame:
         return pd.concat(
@@ -170,30 +211,30 @@ class _Run:
         """
         request = self.request
         rows = dataset.select("test", label=1, limit=request.limit)
-        if not rows:
-            raise AdvbenchError(
-                f"dataset {dataset.id}: no forged images in its test split; divide it with: "
-                f"advbench dataset split {dataset.id}"
-            )
         generate.generate(generate.Request(dataset, rows, victim, attacks, out), self.progress)
-        own = weights.parent / "records" if weights else out / "records"
+        # Of its own, so that a limit here cuts nothing that evaluate has scored.
+        records = out / "reproduce" / "records"
+        own = weights.parent / "records" if weights else records
         given = (str(weights),) if weights else tuple(request.weights)
+        ids = frozenset(row.sample_id for row in rows)
+        variants = {a.variant_name(intensity) for a in attacks for intensity in a.intensities}
         wanted = evaluate.Request(
             out=out,
             defenses=[ANSM(weights=given)],
             protocol=protocol("f1/v1"),
             victims=[victim.name],
             datasets=[dataset.id],
-            limit=request.limit,
-            records=own,
+            samples=ids,
+            variants=frozenset(variants),
+            records=records,
+            defended=own,
         )
         evaluate.evaluate(wanted, lambda identity: victim, self.progress)
-        names = ["original", *(attack.name for attack in attacks)]
-        parts = [
-            records[(records.defense == defense) & records.attack.isin(names)]
-            for folder, defense in ((out / "records", "none"), (own, "ansm"))
-            for records in [read_records(folder / dataset.id / victim.name)]
-        ]
+        parts = []
+        for folder, defense in ((records, "none"), (own, "ansm")):
+            part = read_records(folder / dataset.id / victim.name)
+            of_variants = part.variant.isin({"original", *variants})
+            parts.append(part[(part.defense == defense) & of_variants & part.sample_id.isin(ids)])
         return pd.concat(parts, ignore_index=True)
 
     def attacks(self, names: Sequence[str], **settings: Any) -> list[Attack]:
@@ -206,15 +247,17 @@ class _Run:
         return made
 
     def train(self, victim: Victim, dataset: Dataset, changes: Mapping[str, Any]) -> Path:
-        settings = preset(victim.name, victim.size) | dict(self.request.recipe or {})
-        recipe = AnsmRecipe(**settings | dict(changes))
+        recipe = self.recipe(victim, changes)
+        parts = (victim.name, victim.size, dataset.id, recipe.first, recipe.depth, recipe.target)
+        decisive = recipe.model_dump_json() + victim.weights.sha256
+        digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
         lengths = f"{recipe.epochs_first}+{recipe.epochs_mgr}"
-        parts = (victim.name, victim.size, dataset.id, recipe.first, recipe.depth, lengths)
-        name = "-".join(["ansm", *parts, recipe.target])
+        name = "-".join(["ansm", *parts, lengths, digest])
         # Stored, for all strategies to share; apart, so that evaluate does not score them.
         pairs = self.request.out / "reproduce" / "pairs"
         fgsm = ATTACKS.get("fgsm").create(eps=(recipe.eps,))
-        for split in ("train", "val"):
+        splits: tuple[Split, ...] = ("train", "val")
+        for split in splits:
             rows = dataset.select(split, label=1)
             if rows:
                 wanted = generate.Request(dataset, rows, victim, [fgsm], pairs)

@@ -34,6 +34,8 @@ def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _one_victim(records: pd.DataFrame) -> pd.DataFrame:
+    # The same weights with and without their card have two labels.
+    records = records.assign(weights=records.weights.iloc[0])
     board = wide_table(long_table(records))
     rp = board[[c for c in board.columns if c.endswith("_rp") and c != "original_rp"]]
     board = board.drop(columns=[c for c in board.columns if c.endswith("_f1")])
@@ -53,7 +55,10 @@ def _one_victim(records: pd.DataFrame) -> pd.DataFrame:
     )
     board = board.merge(behind, on=["defense", "strength"], validate="one_to_one")
     fullest = set().union(*board.met)
-    ranked = board[[met == fullest for met in board.met]]
+    clean = records[(records.attack == "original") & (records.defense == "none")]
+    referred = set(records.sample_id) <= set(clean.sample_id)
+    complete = pd.Series([met == fullest and referred for met in board.met], dtype=bool)
+    ranked = board[complete & board.mean_rp.notna()]
     order = ranked.sort_values(["mean_rp", "worst_rp"], ascending=False, kind="stable").index
     board["rank"] = pd.Series(range(1, len(order) + 1), index=order, dtype="Int64")
     for column in ("size", "weights_sha256"):
@@ -69,7 +74,10 @@ def _behind(records: pd.DataFrame) -> dict[str, Any]:
     """What one row of a leaderboard stands on."""
     images = sorted(records.sample_id + "," + records.variant + "," + records.image_sha256)
     return {
-        "met": frozenset(records.variant + "/" + records.sample_id),
+        # Two networks, as an evaluation that was cut leaves them, are not one defense.
+        "met": frozenset(
+            [] if records.defense_spec.nunique() > 1 else records.variant + "/" + records.sample_id
+        ),
         "defense_spec": " ".join(sorted(set(records.defense_spec))),
         "content_sha256": hashlib.sha256("\n".join(images).encode()).hexdigest(),
         "version": " ".join(sorted(set(records.version))),

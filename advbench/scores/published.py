@@ -48,10 +48,10 @@ def beside_published(records: pd.DataFrame, table: str) -> pd.DataFrame:
 
     Returns:
         One row per dataset, victim, defense or strategy, and attack: ``f1``, ``rp``, ``n`` (the
-        fewest images), ``weights``, ``published_f1``, ``published_rp``. Where the paper has not
-        the dataset, Table III's ``published_rp`` is the mean over its four.
+        fewest images), ``weights``, ``protocol``, ``published_f1``, ``published_rp``. Where the
+        paper has not the dataset, Table III's ``published_rp`` is the mean over its four.
     """
-    keys = ["dataset", "victim", "weights", "defense", "attack"]
+    keys = ["dataset", "victim", "weights", "protocol", "defense", "attack"]
     ours = long_table(records).groupby(keys, sort=False)
     found = ours.agg(f1=("f1", "mean"), rp=("rp", "mean"), n=("n", "min")).reset_index()
     theirs = published(table).rename(
@@ -61,9 +61,8 @@ def beside_published(records: pd.DataFrame, table: str) -> pd.DataFrame:
         elsewhere = [d for d in found.dataset.unique() if d not in set(theirs.dataset)]
         means = theirs.groupby(["victim", "defense", "attack"]).published_rp.mean().reset_index()
         theirs = pd.concat([theirs, *(means.assign(dataset=name) for name in elsewhere)])
-    found = found.merge(
-        theirs, on=[c for c in keys if c in theirs.columns], how="left", validate="one_to_one"
-    )
+    shared = [key for key in keys if key in theirs.columns]
+    found = found.merge(theirs, on=shared, how="left", validate="many_to_one")
     order = {"attack": ATTACKS, "defense": ("none", *dict.fromkeys(theirs.defense))}
     for column, names in order.items():
         found[column] = pd.Categorical(found[column], list(dict.fromkeys(names)), ordered=True)

@@ -19,6 +19,10 @@ from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
 
 _KEY = b"advbench.key"
+_CELL = [
+    *("dataset", "victim", "size", "weights_sha256", "variant"),
+    *("defense", "strength", "protocol", "sample_id"),
+]
 _READ_ERRORS = (pa.ArrowException, OSError, ValueError)
 
 
@@ -101,7 +105,8 @@ def read_records(folder: Path) -> pd.DataFrame:
     """All records below a folder, or of one file; one row a record.
 
     Raises:
-        AdvbenchError: there are none, or a file is damaged.
+        AdvbenchError: there are none, a file is damaged or holds something else, or the same cell
+            is there twice.
     """
     frames = []
     for path in [folder] if folder.is_file() else sorted(folder.rglob("*.parquet")):
@@ -111,6 +116,12 @@ def read_records(folder: Path) -> pd.DataFrame:
             raise AdvbenchError(
                 f"{path}: damaged records; remove the file and run advbench evaluate again"
             ) from error
+        missing = sorted({f.name for f in fields(Record)} - set(frames[-1].columns))
+        if missing:
+            raise AdvbenchError(f"{path}: no records of this version; they lack {missing[0]}")
     if not frames:
         raise AdvbenchError(f"{folder}: no records there; make some with advbench evaluate")
-    return pd.concat(frames, ignore_index=True)
+    records = pd.concat(frames, ignore_index=True)
+    if records.duplicated(_CELL).any():
+        raise AdvbenchError(f"{folder}: holds the same records twice; give one folder of records")
+    return records

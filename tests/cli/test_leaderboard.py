@@ -59,7 +59,7 @@ def test_reproduce(toy, imported, advbench_command):
     command = ("reproduce", "table5", *plugin, *victim, *data, *TINY)
     ran = advbench_command(*command)
     assert ran.code == 0, ran.err
-    path = imported / "reproduce" / "table5.csv"
+    path = imported / "reproduce" / "table5-toy.csv"
     assert ran.out.endswith(f"table: {path}\n")
     table = pd.read_csv(path)
     assert list(table.strategy.unique()) == ["none", "pwr", "ffa"]

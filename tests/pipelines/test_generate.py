@@ -128,9 +128,11 @@ def test_other_settings_in_the_same_folder_are_refused(request_, other_toy):
     assert generate(request_).made == 0
 
 
-def test_another_dataset_of_that_name_is_refused(request_):
+@pytest.mark.parametrize("part", ["pixels_sha256", "maskbits_sha256"])
+def test_another_dataset_of_that_name_is_refused(part, request_):
+    """Or the same images with corrected masks."""
     generate(request_)
-    rows = [request_.rows[0].model_copy(update={"pixels_sha256": "0" * 64})]
+    rows = [request_.rows[0].model_copy(update={part: "0" * 64})]
     with pytest.raises(AdvbenchError, match="another dataset named tiny"):
         generate(replace(request_, rows=rows))
 

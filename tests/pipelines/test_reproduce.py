@@ -11,12 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 import advbench
-from advbench.datasets.dataset import Dataset
+from advbench.datasets.dataset import Dataset, open_folder
+from advbench.datasets.importers.folder import import_folder
 from advbench.defenses.ansm import training
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.errors import AdvbenchError
 from advbench.pipelines import reproduce as pipeline
+from advbench.pipelines.generate import Request as Generation
+from advbench.pipelines.generate import generate
 from advbench.pipelines.reproduce import ABLATIONS, Request, reproduce
+from advbench.shards.reader import list_shards
 from tests.scores.made import row
 
 from .test_train_ansm import SPLITS, divided
@@ -111,7 +115,7 @@ def test_table3_and_its_control(request_, toy, monkeypatch, tmp_path):
 
     def leaking(records, table):
         found = real(records, table)
-        return found.assign(rp=found.rp.where(found.attack != "fgsm", 120.0))
+        return found.assign(rp=found.rp.clip(upper=99).where(found.attack != "fgsm", 120.0))
 
     monkeypatch.setattr(pipeline, "beside_published", leaking)
     found = reproduce("table3", wanted)
@@ -121,8 +125,50 @@ def test_table3_and_its_control(request_, toy, monkeypatch, tmp_path):
     control = wanted.out / "reproduce" / "target-pred" / "shards"
     made = {path.name for path in (control / "tiny" / "toy").iterdir()}
     assert made == {"fgsm-1", "fgsm-2", "fgsm-3"}
-    specification = next(iter(advbench.open_dataset(control.parent)))
-    assert specification["variant"].startswith("fgsm")
+    targets = [entry.settings.attack["target"] for entry in list_shards(control / "tiny" / "toy")]
+    assert set(targets) == {"pred"}
+
+
+def test_other_images_and_intensities_that_lie_there_stay_out(request_, small_dataset, toy):
+    """``small_dataset`` is the same before it was divided, all of it test images."""
+    fresh = reproduce("table5", request_)
+    crowded = replace(request_, out=request_.out.parent / "crowded")
+    attack = advbench.load_attack("fgsm", eps=[1, 60])
+    generate(Generation(small_dataset, small_dataset.rows, toy, [attack], crowded.out))
+    assert reproduce("table5", crowded).equals(fresh)
+
+
+def test_several_datasets(request_, pictures, tmp_path):
+    import_folder(pictures, tmp_path / "again", "again")
+    splits = ("train", "train", "val", "test", "test")
+    again = divided(open_folder(tmp_path / "again"), tmp_path / "again", splits)
+    both = replace(request_, datasets=[*request_.datasets, again])
+    found = reproduce("table5", both)
+    assert list(found.dataset) == ["again"] * 6 + ["tiny"] * 6
+    elsewhere = replace(both, out=tmp_path / "elsewhere", training=again)
+    trained = reproduce("table5", elsewhere)
+    ours = [row(f, dataset="again", strategy="ffa", attack="fgsm").f1 for f in (found, trained)]
+    assert ours[0] == ours[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"typo": 1}, "recipe: typo: "),
+        ({"first": "pwr"}, "--set first: the strategies of table6 decide that"),
+        ({"epochs_mgr": 0}, "recipe: epochs_mgr: one of the two stages needs an epoch"),
+    ],
+)
+def test_recipes_are_checked_before_anything_is_done(changes, told, request_, monkeypatch):
+    monkeypatch.setattr(pipeline.generate, "generate", None)
+    with pytest.raises(AdvbenchError, match=told):
+        reproduce("table6", replace(request_, recipe=changes))
+
+
+def test_networks_are_looked_for_before_anything_is_done(request_, monkeypatch):
+    monkeypatch.setattr(pipeline.generate, "generate", None)
+    with pytest.raises(AdvbenchError, match="no shipped network for toy"):
+        reproduce("table3", replace(request_, recipe=None))
 
 
 def test_no_test_images(request_, small_dataset, tmp_path):

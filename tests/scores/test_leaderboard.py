@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from advbench.errors import AdvbenchError
 from advbench.scores.leaderboard import leaderboard
 from advbench.scores.records import read_records, write_merged
 from advbench.scores.tables import as_csv
@@ -75,6 +76,24 @@ def test_what_has_met_less_has_no_rank(records, missing):
     assert list(board.defense)[-1] == "median"
 
 
+def test_two_networks_and_images_without_reference_have_no_rank(records):
+    mixed = records[records.strength == 90].assign(defense="median")
+    mixed.loc[mixed.sample_id == "mine/a", "defense_spec"] = "another"
+    board = leaderboard(pd.concat([records, mixed], ignore_index=True))
+    assert pd.isna(row(board, defense="median")["rank"])
+    assert board["rank"].notna().sum() == 3
+
+    clean = (records.defense == "none") & (records.attack == "original")
+    board = leaderboard(records[~(clean & (records.sample_id == "mine/b"))])
+    assert board["rank"].isna().all()
+
+
+def test_nothing_to_compare_with_has_no_rank(records):
+    board = leaderboard(records.assign(f1=0.0))
+    assert board.mean_rp.isna().all()
+    assert board["rank"].isna().all()
+
+
 def test_victims_and_protocols_are_ranked_apart(records):
     other = records.assign(victim="code")
     third = records.assign(protocol="f1/other")
@@ -89,6 +108,17 @@ def test_content_hash_says_which_pixels(records):
     same = before.content_sha256 == after.content_sha256
     assert list(before.defense[~same]) == ["jpeg"]
     assert list(before.strength[~same]) == [90]
+
+
+def test_other_files_and_the_same_records_twice_are_refused(records, tmp_path: Path):
+    write_merged(tmp_path / "a.parquet", records)
+    read_records(tmp_path)
+    write_merged(tmp_path / "b.parquet", records)
+    with pytest.raises(AdvbenchError, match="holds the same records twice"):
+        read_records(tmp_path)
+    pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(AdvbenchError, match=r"b\.parquet: no records of this version"):
+        read_records(tmp_path)
 
 
 def test_order_of_records_does_not_matter(records, tmp_path: Path):
