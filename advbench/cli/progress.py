@@ -18,13 +18,14 @@ _LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Shows what is being done, how much of it is done, and the time left."""
+    """Shows what is being done, how much of it is done, and the time left; nothing where quiet."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._last = self._started = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet:
             import rich.progress
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -41,6 +42,8 @@ class Progress:
 
     def note(self, text: str) -> None:
         """A line that stays."""
+        if self._quiet:
+            return
         if self._bar:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
@@ -48,6 +51,8 @@ class Progress:
 
     def update(self, what: str, done: int, total: int, unit: str = "") -> None:
         """Called with counts; cheap enough to be called often."""
+        if self._quiet:
+            return
         if self._bar:
             if self._task is None:
                 self._task = self._bar.add_task(what, total=total, unit=unit)

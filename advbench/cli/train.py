@@ -121,20 +121,23 @@ def ansm(
     """Train ANSM for one victim, on FGSM images of a dataset's training split.
 
     Shards of FGSM that generate wrote for the training split are used; what is missing is made on
-    the fly. Run the same command again to resume after the last finished epoch.
+    the fly. Run the same command again to resume after the last finished epoch. On several GPUs:
+    torchrun --nproc-per-node 4 -m advbench train ansm --victim NAME.
 
     \b
     advbench train ansm --victim ifosn
     advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
     """
     from advbench.defenses.ansm.recipe import AnsmRecipe, preset
+    from advbench.engines.processes import Processes
     from advbench.pipelines.load import load_dataset
     from advbench.pipelines.recipes import recipe_of
     from advbench.pipelines.train_ansm import train_ansm
 
     cls = VICTIMS.get(name)
-    where = torch_device(device)
-    with Progress() as progress:
+    processes = Processes(device)
+    where = processes.device or torch_device(device)
+    with Progress(quiet=processes.rank > 0) as progress:
         frozen = cls.load(size=victim_size, weights=weights_source(weights), device=where)
         recipe = recipe_of(AnsmRecipe, preset(name, frozen.size) | parse_settings(pairs))
         data = load_dataset(
@@ -162,5 +165,7 @@ def ansm(
             limit,
             progress.counting("FGSM pairs", "images"),
             report,
+            processes,
         )
-    click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")
+    if processes.rank == 0:
+        click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")

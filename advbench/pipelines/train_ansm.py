@@ -16,6 +16,7 @@ from advbench.datasets.manifest import Row
 from advbench.defenses.ansm import training
 from advbench.defenses.ansm.network import Size
 from advbench.defenses.ansm.recipe import AnsmRecipe
+from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train import examples
@@ -37,6 +38,7 @@ def train_ansm(
     limit: int | None = None,
     progress: Progress = lambda done, total: None,
     report: Callable[[training.Epoch], None] = lambda epoch: None,
+    processes: Processes | None = None,
 ) -> Path:
     """:func:`advbench.defenses.ansm.training.train` on a dataset's forged images.
 
@@ -69,7 +71,9 @@ def train_ansm(
         "attack": attack.variant_spec(recipe.eps),
         "content_sha256": _content(every),
     }
-    return training.train(victim, size, made["train"], made["val"], source, recipe, folder, report)
+    return training.train(
+        victim, size, made["train"], made["val"], source, recipe, folder, report, processes
+    )
 
 
 def _content(rows: Sequence[Row]) -> str:

@@ -18,6 +18,7 @@ from advbench.defenses.ansm.features import tapped
 from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
 from advbench.defenses.ansm.network import AnsmNetwork, Size
 from advbench.defenses.ansm.recipe import AnsmRecipe
+from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.pixels import to_unit
 from advbench.streams import stream_key
@@ -54,6 +55,7 @@ def train(
     recipe: AnsmRecipe,
     folder: Path,
     report: Callable[[Epoch], None] = lambda epoch: None,
+    processes: Processes | None = None,
 ) -> Path:
     """Train S_φ for one frozen victim; run again to resume.
 
@@ -61,6 +63,7 @@ def train(
         training, validation: pairs at the victim's working size: an image has six channels, the
             original's RGB and the adversarial one's.
         source: what the pairs are, for the card; with ``content_sha256``.
+        processes: those that train together; each calls this function alike.
         folder: receives ``checkpoint.pt`` and ``curve.csv`` after every epoch, and at the end
             ``<victim>-<size>.safetensors`` with its card and curve.
 
@@ -68,9 +71,17 @@ def train(
         the path of the weights: those of the last stage's best validation, the mean of both RP.
 
     Raises:
-        AdvbenchError: ``folder`` holds another run, or there is less than a batch of crops.
+        AdvbenchError: ``folder`` holds another run, there is less than a batch of crops, or the
+            processes cannot share a batch evenly.
     """
-    run = _Run(victim, size, recipe, Checkpoint(folder, _key(victim, size, source, recipe)))
+    processes = processes or Processes()
+    if recipe.batch % processes.count:
+        raise AdvbenchError(
+            f"a batch of {recipe.batch} cannot be shared by {processes.count} processes; "
+            f"give --set batch={processes.count * max(1, recipe.batch // processes.count)}"
+        )
+    checkpoint = Checkpoint(folder, _key(victim, size, source, recipe))
+    run = _Run(victim, size, recipe, checkpoint, processes)
     run.resume()
     crops = Crops(training, recipe)
     if len(crops) == 0:
@@ -100,12 +111,20 @@ def _key(victim: Victim, size: Size, source: Mapping[str, Any], recipe: AnsmReci
 
 class _Run:
     def __init__(
-        self, victim: Victim, size: Size, recipe: AnsmRecipe, checkpoint: Checkpoint
+        self,
+        victim: Victim,
+        size: Size,
+        recipe: AnsmRecipe,
+        checkpoint: Checkpoint,
+        processes: Processes,
     ) -> None:
         self.victim, self.size, self.recipe, self.checkpoint = victim, size, recipe, checkpoint
+        self.processes = processes
         torch.manual_seed(recipe.seed)
-        network = AnsmNetwork(size, recipe.pretrained).to(victim.device)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = AnsmNetwork(size, recipe.pretrained)
+        network.to(victim.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.shared = processes.share(network)
+        self.network = getattr(self.shared, "module", self.shared)
         self.mixed = recipe.precision == "fp16" or (
             recipe.precision == "auto" and victim.device.type == "cuda"
         )
@@ -131,7 +150,6 @@ class _Run:
 
     def train_epoch(self, crops: Crops, number: int, stage: str) -> float:
         """Mean loss of an epoch."""
-        self.network.train()
         torch.manual_seed(stream_key(self.recipe.seed, "ansm", number))
         losses: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
             "ffa": self._align,
@@ -140,7 +158,8 @@ class _Run:
         }
         device = self.victim.device
         total = torch.zeros((), device=device)
-        for pairs, masks in crops.epoch(number):
+        self.shared.train()
+        for pairs, masks in crops.epoch(number, self.processes.rank, self.processes.count):
             pairs = pairs.to(device)
             clean, adversarial = pairs[:, :3].contiguous(), pairs[:, 3:].contiguous()
             with torch.autocast(device.type, torch.float16, enabled=self.mixed):
@@ -152,24 +171,24 @@ class _Run:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             total += loss.detach()
-        return float(total) / max(len(crops), 1)
+        return float(self.processes.total(total)) / (len(crops) * self.processes.count)
 
     def _align(self, clean: Tensor, adversarial: Tensor, masks: Tensor) -> Tensor:
         with tapped(self.victim, self.recipe.depth) as features:
             with torch.no_grad():
                 self.victim.logits(clean)
                 expected = list(features.values())
-            self.victim.logits(self.network(adversarial))
+            self.victim.logits(self.shared(adversarial))
             return ffa_loss(expected, list(features.values()))
 
     def _reconstruct(self, clean: Tensor, adversarial: Tensor, masks: Tensor) -> Tensor:
-        return pwr_loss(clean, self.network(adversarial))
+        return pwr_loss(clean, self.shared(adversarial))
 
     def _refine(self, clean: Tensor, adversarial: Tensor, masks: Tensor) -> Tensor:
         if self.recipe.target == "prediction":
             with torch.no_grad():
                 masks = (self.victim.probabilities(clean) > self.victim.threshold).float()
-        logits = self.victim.logits(self.network(torch.cat([clean, adversarial])))
+        logits = self.victim.logits(self.shared(torch.cat([clean, adversarial])))
         of_clean, of_adversarial = logits.chunk(2)
         return mgr_loss(of_clean, of_adversarial, masks, self.recipe.mask_weight)
 
@@ -177,20 +196,23 @@ class _Run:
     def validate(self, examples: Examples) -> tuple[float, float]:
         """Mean pixel F1 behind S_φ on originals and on adversarial images."""
         self.network.eval()
-        scores = [
-            [self._f1(self.network(image), truth) for image in (clean, adversarial)]
-            for clean, adversarial, truth in self._pairs(examples)
-        ]
-        original, fgsm = np.mean(scores, 0).tolist()
+        total = torch.zeros(2, device=self.victim.device)
+        for clean, adversarial, truth in self._pairs(examples):
+            scores = [self._f1(self.network(image), truth) for image in (clean, adversarial)]
+            total += total.new_tensor(scores)
+        original, fgsm = (self.processes.total(total) / len(examples.names)).tolist()
         return original, fgsm
 
     @torch.no_grad()
     def undefended(self, examples: Examples) -> float:
         """Mean pixel F1 of the victim on the originals: what RP is a percentage of."""
-        return float(np.mean([self._f1(x, truth) for x, _, truth in self._pairs(examples)]))
+        total = sum(self._f1(clean, truth) for clean, _, truth in self._pairs(examples))
+        return float(self.processes.total(torch.tensor(total, device=self.victim.device))) / len(
+            examples.names
+        )
 
     def _pairs(self, examples: Examples) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-        for number in range(len(examples.names)):
+        for number in range(self.processes.rank, len(examples.names), self.processes.count):
             pixels, truth = examples.load(number)
             pair = to_unit(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
             pair = pair.to(self.victim.device)
@@ -218,7 +240,8 @@ class _Run:
             "scaler": self.scaler.state_dict(),
             "best": self.best,
         }
-        self.checkpoint.save(state, [asdict(epoch) for epoch in self.curve])
+        if self.processes.rank == 0:
+            self.checkpoint.save(state, [asdict(epoch) for epoch in self.curve])
 
     def resume(self) -> None:
         state = self.checkpoint.load()
@@ -248,4 +271,7 @@ class _Run:
             "val_rp_original": round(best.val_rp_original, 2),
             "val_rp_fgsm": round(best.val_rp_fgsm, 2),
         }
-        return write_weights(path, self.best, card, [asdict(epoch) for epoch in self.curve])
+        if self.processes.rank == 0:
+            write_weights(path, self.best, card, [asdict(epoch) for epoch in self.curve])
+        self.processes.wait()
+        return path

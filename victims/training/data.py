@@ -73,14 +73,20 @@ class Crops:
     def __len__(self) -> int:
         return len(self._examples.names) * self._recipe.crops_per_image // self._recipe.batch
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of one epoch: float images N×3×c×c in [0, 1], float masks N×1×c×c."""
+    def epoch(
+        self, number: int, rank: int = 0, processes: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of one epoch: float images N×3×c×c in [0, 1], float masks N×1×c×c.
+
+        Of several processes, each gets its own part of every batch.
+        """
         recipe = self._recipe
         order = numpy_stream(recipe.seed, "order", number).permutation(
             len(self._examples.names) * recipe.crops_per_image
         )
         for start in range(0, len(self) * recipe.batch, recipe.batch):
-            crops = [self._crop(int(i), number) for i in order[start : start + recipe.batch]]
+            part = order[start + rank : start + recipe.batch : processes]
+            crops = [self._crop(int(i), number) for i in part]
             images = torch.from_numpy(np.stack([image for image, _ in crops]))
             masks = torch.from_numpy(np.stack([mask for _, mask in crops]))
             yield to_unit(images.permute(0, 3, 1, 2)).contiguous(), masks[:, None].float()
