@@ -25,6 +25,7 @@ class AnsmRecipe(BaseModel):
         mask_weight: λ of eq. 14.
         crop: side of the random crops; at the victim's working side these are whole images.
         forged_share, crops_per_image: as in the recipe of victims.
+        ema: decay of the moving average of the weights, which is validated and kept; 0 is none.
         pretrained: start the encoder from ImageNet's weights (they are downloaded).
         precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
     """
@@ -46,6 +47,7 @@ class AnsmRecipe(BaseModel):
     batch: Positive = 8
     forged_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     crops_per_image: Positive = 1
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     pretrained: bool = False
     precision: Literal["auto", "fp32", "fp16"] = "auto"
 
@@ -80,4 +82,4 @@ def preset(victim: str, size: str) -> dict[str, Any]:
     """What differs from the defaults: Table II for the full size of the paper's victims."""
     if size != "full":
         return _SMALL.get(victim, {})
-    return {"lr_first": 5e-4, "lr_mgr": 1e-5, **_PAPER.get(victim, {})}
+    return {"lr_first": 5e-4, "lr_mgr": 1e-5, "ema": 0.0, **_PAPER.get(victim, {})}

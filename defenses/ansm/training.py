@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advbench.defenses.ansm.features import tapped
 from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
@@ -125,6 +126,11 @@ class _Run:
         network.to(victim.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.shared = processes.share(network)
         self.network = getattr(self.shared, "module", self.shared)
+        self.average = AveragedModel(
+            self.network,
+            multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),  # type: ignore[no-untyped-call]
+            use_buffers=True,
+        )
         self.mixed = recipe.precision == "fp16" or (
             recipe.precision == "auto" and victim.device.type == "cuda"
         )
@@ -170,6 +176,7 @@ class _Run:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            self.average.update_parameters(self.network)
             total += loss.detach()
         return float(self.processes.total(total)) / (len(crops) * self.processes.count)
 
@@ -194,11 +201,11 @@ class _Run:
 
     @torch.no_grad()
     def validate(self, examples: Examples) -> tuple[float, float]:
-        """Mean pixel F1 behind S_φ on originals and on adversarial images."""
-        self.network.eval()
+        """Mean pixel F1 behind the averaged S_φ on originals and on adversarial images."""
+        network = self.average.module.eval()
         total = torch.zeros(2, device=self.victim.device)
         for clean, adversarial, truth in self._pairs(examples):
-            scores = [self._f1(self.network(image), truth) for image in (clean, adversarial)]
+            scores = [self._f1(network(image), truth) for image in (clean, adversarial)]
             total += total.new_tensor(scores)
         original, fgsm = (self.processes.total(total) / len(examples.names)).tolist()
         return original, fgsm
@@ -232,9 +239,10 @@ class _Run:
     def finish_epoch(self, line: Epoch) -> None:
         self.curve.append(line)
         if self.best_epoch == line:
-            self.best = {k: v.cpu().clone() for k, v in self.network.state_dict().items()}
+            self.best = {k: v.cpu().clone() for k, v in self.average.module.state_dict().items()}
         state = {
             "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -248,9 +256,11 @@ class _Run:
         if state is None:
             return
         self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run began without mixed precision
+            self.scaler.load_state_dict(state["scaler"])
         self.best = state["best"]
         self.curve = [Epoch(**line) for line in state["curve"]]
 

@@ -22,6 +22,7 @@ from advbench.defenses.ansm import training
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
 from advbench.defenses.ansm.training import Epoch, train
+from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.victims.training.data import Crops
 
@@ -181,13 +182,31 @@ def test_best_epoch_of_the_last_stage_is_kept(tmp_path, monkeypatch):
     states: list[dict[str, Tensor]] = []
     path = run(
         tmp_path,
-        RECIPE.model_copy(update={"epochs_mgr": 4}),
+        RECIPE.model_copy(update={"epochs_mgr": 4, "ema": 0.0}),
         report=lambda line: states.append(checkpoint(tmp_path)["network"]),
     )
     assert json.loads(path.with_suffix(".json").read_text())["best_epoch"] == 4
     saved = load_file(path)
     same = [all(torch.equal(saved[k], state[k]) for k in saved) for state in states]
     assert same == [False, False, False, False, True, False]
+
+
+def test_a_moving_average_of_the_weights_is_kept(tmp_path):
+    """One step an epoch: the average begins with the first weights, and half of each is new."""
+    states: list[dict[str, Tensor]] = []
+    path = run(
+        tmp_path,
+        AnsmRecipe(**(ONE_STEP | {"epochs_first": 3, "ema": 0.5})),
+        report=lambda line: states.append(checkpoint(tmp_path)["network"]),
+    )
+    best = json.loads(path.with_suffix(".json").read_text())["best_epoch"]
+    saved = load_file(path)
+    for key in ("encoder.conv_stem.weight", "ups.4.2.running_var"):
+        average = states[0][key]
+        for state in states[1 : best + 1]:
+            average = (average + state[key]) / 2
+        torch.testing.assert_close(saved[key], average)
+        assert best == 0 or not torch.equal(saved[key], states[best][key])
 
 
 def first_loss(folder: Path, **fields: Any) -> float:
@@ -286,7 +305,7 @@ def test_size_of_the_features_loss_does_not_matter(tmp_path, monkeypatch):
     real = training.ffa_loss
     monkeypatch.setattr(training, "ffa_loss", lambda *features: 1e-4 * real(*features))
     learnt.append(load_file(run(tmp_path / "2", recipe)))
-    start = training._Run(layered(), "small", recipe, None).network.state_dict()
+    start = training._Run(layered(), "small", recipe, None, Processes()).network.state_dict()
     names = [name for name in start if name.endswith("weight")]
     moved = sum(float((learnt[0][n] - start[n]).abs().sum()) for n in names)
     apart = sum(float((learnt[0][n] - learnt[1][n]).abs().sum()) for n in names)
