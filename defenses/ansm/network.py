@@ -27,11 +27,9 @@ class Widths:
     decoder: tuple[int, int, int, int, int]
 
 
-# The first maps have half the image's side and must carry its noise, 12 values for four pixels: an
-# encoder with fewer channels there (TinyNet-E has 8) learns FFA several times more slowly.
 SIZES: dict[Size, Widths] = {
     "full": Widths("tf_efficientnet_b4", (256, 128, 64, 32, 16)),
-    "small": Widths("efficientnet_lite0", (64, 32, 32, 32, 16)),
+    "small": Widths("tinynet_e", (64, 32, 24, 16, 16)),
 }
 
 

@@ -69,8 +69,7 @@ def train(
             ``<victim>-<size>.safetensors`` with its card and curve.
 
     Returns:
-        the path of the weights: those of the last stage's best validation, the mean of both RP;
-        convolutions in float16.
+        the path of the weights: those of the last stage's best validation, the mean of both RP.
 
     Raises:
         AdvbenchError: ``folder`` holds another run, there is less than a batch of crops, or the
@@ -283,8 +282,6 @@ class _Run:
             "val_rp_fgsm": round(best.val_rp_fgsm, 2),
         }
         if self.processes.rank == 0:
-            # Half the size; a rounded correction is off by a thousandth of its own size.
-            rounded = {k: v.half() if v.ndim == 4 else v for k, v in self.best.items()}
-            write_weights(path, rounded, card, [asdict(epoch) for epoch in self.curve])
+            write_weights(path, self.best, card, [asdict(epoch) for epoch in self.curve])
         self.processes.wait()
         return path
