@@ -105,6 +105,12 @@ def _network_of(path: Path, state: Mapping[str, Tensor]) -> AnsmNetwork:
         with torch.device("meta"):
             own = AnsmNetwork(size).state_dict()
         if {key: value.shape for key, value in own.items()} == shapes:
+            for key, value in state.items():
+                if not value.isfinite().all():
+                    raise AdvbenchError(
+                        f"{path}: {key} holds NaN or infinity; give weights whose training did "
+                        "not diverge"
+                    )
             with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
                 network = AnsmNetwork(size)
                 network.load_state_dict(dict(state))

@@ -137,6 +137,15 @@ def test_other_files_are_refused(fault, folder, tmp_path):
     assert f"{path}: {expected}" in refusal(ANSM.create(weights=(str(path),)))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_diverged_weights_are_refused(value, tmp_path):
+    path, state = tmp_path / "w.safetensors", disturbed(0).state_dict()
+    state["ups.2.2.running_mean"][1] = value
+    save_file(state, path)
+    text = refusal(ANSM.create(weights=(str(path),)))
+    assert f"{path}: ups.2.2.running_mean holds NaN or infinity" in text
+
+
 def test_missing_file_is_named():
     text = refusal(ANSM.create(weights=("nowhere.safetensors",)))
     assert text.startswith("--ansm-weights nowhere.safetensors: no such file")
