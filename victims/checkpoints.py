@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 from warnings import catch_warnings, simplefilter
@@ -42,6 +43,19 @@ def read_checkpoint(path: Path) -> tuple[str, dict[str, Tensor]]:
     except OSError as error:
         raise AdvbenchError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     return sha256, _state(path, content)
+
+
+def refuse_diverged(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Complain of values that are not finite at the precision of the network's ``own``.
+
+    Raises:
+        AdvbenchError: a tensor holds NaN or infinity.
+    """
+    for key, value in state.items():
+        if not value.to(own[key].dtype).isfinite().all():
+            raise AdvbenchError(
+                f"{path}: {key} holds NaN or infinity; give weights whose training did not diverge"
+            )
 
 
 def _content(path: Path, file: BinaryIO) -> Any:

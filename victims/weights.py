@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from advbench.errors import AdvbenchError
 from advbench.registry import VICTIMS
-from advbench.victims.checkpoints import read_checkpoint
+from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
 
 # Prefix that the authors' files put before every key, with what lies beside it and is dropped:
 # DataParallel; IF-OSN's detector beside its simulator of social networks.
@@ -74,11 +74,7 @@ def load_network_weights(
         asked = (victim, size)
         like = _lookalike(content, asked, _likeness(content, own, dead_keys))
         raise AdvbenchError(f"{path}: does not fit {victim} ({size}): {differences}{like}")
-    for key, value in state.items():
-        if not value.to(own[key].dtype).isfinite().all():
-            raise AdvbenchError(
-                f"{path}: {key} holds NaN or infinity; give weights whose training did not diverge"
-            )
+    refuse_diverged(path, state, own)
     network.load_state_dict(own | state)
     return Weights(sha256, label_of(path, sha256))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from advbench.defenses.ansm.network import SIZES, AnsmNetwork
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
-from advbench.victims.checkpoints import read_checkpoint
+from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
 
 
 class ANSM(Defense):
@@ -105,12 +105,7 @@ def _network_of(path: Path, state: Mapping[str, Tensor]) -> AnsmNetwork:
         with torch.device("meta"):
             own = AnsmNetwork(size).state_dict()
         if {key: value.shape for key, value in own.items()} == shapes:
-            for key, value in state.items():
-                if not value.isfinite().all():
-                    raise AdvbenchError(
-                        f"{path}: {key} holds NaN or infinity; give weights whose training did "
-                        "not diverge"
-                    )
+            refuse_diverged(path, state, own)
             with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
                 network = AnsmNetwork(size)
                 network.load_state_dict(dict(state))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -203,20 +203,23 @@ class _Run:
     def validate(self, examples: Examples) -> tuple[float, float]:
         """Mean pixel F1 behind the averaged S_φ on originals and on adversarial images."""
         network = self.average.module.eval()
-        total = torch.zeros(2, device=self.victim.device)
-        for clean, adversarial, truth in self._pairs(examples):
-            scores = [self._f1(network(image), truth) for image in (clean, adversarial)]
-            total += total.new_tensor(scores)
-        original, fgsm = (self.processes.total(total) / len(examples.names)).tolist()
+        scores = [
+            [self._f1(network(image), truth) for image in (clean, adversarial)]
+            for clean, adversarial, truth in self._pairs(examples)
+        ]
+        original, fgsm = (self._mean([row[k] for row in scores], examples) for k in (0, 1))
         return original, fgsm
 
     @torch.no_grad()
     def undefended(self, examples: Examples) -> float:
         """Mean pixel F1 of the victim on the originals: what RP is a percentage of."""
-        total = sum(self._f1(clean, truth) for clean, _, truth in self._pairs(examples))
-        return float(self.processes.total(torch.tensor(total, device=self.victim.device))) / len(
-            examples.names
-        )
+        scores = [self._f1(clean, truth) for clean, _, truth in self._pairs(examples)]
+        return self._mean(scores, examples)
+
+    def _mean(self, scores: Sequence[float], examples: Examples) -> float:
+        """Over all images, of which this process scored its own; perhaps none."""
+        total = torch.tensor(sum(scores, 0.0), device=self.victim.device)
+        return float(self.processes.total(total)) / len(examples.names)
 
     def _pairs(self, examples: Examples) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
         for number in range(self.processes.rank, len(examples.names), self.processes.count):
