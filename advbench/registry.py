@@ -87,7 +87,7 @@ class Registry:
         """
         entry = self.all().get(name)
         if entry is None:
-            raise AdvbenchError(self._unknown(name))
+            raise AdvbenchError(self.unknown(name))
         found = load_target(entry.target, f"{self.kind} {name!r}")
         if not _derives(found, self.base):
             raise AdvbenchError(
@@ -103,7 +103,8 @@ class Registry:
             )
         return found
 
-    def _unknown(self, name: str) -> str:
+    def unknown(self, name: str) -> str:
+        """What to say of a name that is not known, with the nearest ones."""
         if name in self.planned:
             return f"{self.kind} {name!r} is not in this version; {self.planned[name]}"
         near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
@@ -157,8 +158,8 @@ def _derives(found: Any, base: str) -> bool:
 
 
 def families() -> Iterator[Registry]:
-    """The four families that ``advbench list`` shows."""
-    yield from (ATTACKS, VICTIMS, DEFENSES, DATASETS)
+    """What ``advbench list`` shows."""
+    yield from (ATTACKS, VICTIMS, DEFENSES, DATASETS, SUITES)
 
 
 ATTACKS = Registry(
@@ -209,10 +210,20 @@ DEFENSES = Registry(
     },
 )
 
-_IMPORT_FOLDER = "import it with: advbench dataset import folder PATH --name NAME"
+_PUBLISHED = ("columbia", "casiav1", "casiav2", "imd20", "misd")
 DATASETS = Registry(
     "dataset",
     "",
     {"builtin": Entry("", "forgeries made here from photographs inside installed packages")},
-    dict.fromkeys(("columbia", "casiav1", "casiav2", "imd20", "misd"), _IMPORT_FOLDER),
+    {name: f"import it with: advbench dataset import {name} PATH" for name in _PUBLISHED},
+)
+
+# Files of manifests/suites.
+SUITES = Registry(
+    "suite",
+    "",
+    {
+        "quick": Entry("", "every built-in attack and filter on four built-in images"),
+        "paper": Entry("", "Table III of the ANSM paper: four datasets, four full-size victims"),
+    },
 )

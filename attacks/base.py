@@ -126,6 +126,10 @@ class Attack(BaseModel, ABC):
         """The same attack at some of its intensities."""
         return self.model_validate(self.model_dump() | {self.intensity_field: tuple(intensities)})
 
+    def brief(self) -> Self:
+        """The least of the same attack: one intensity, and one step where it has several."""
+        return self.only(self.intensities[:1])
+
     def variant_spec(self, intensity: float) -> dict[str, Any]:
         """The JSON object that says how one variant is made."""
         fields = json.loads(self.model_dump_json(exclude={self.intensity_field}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -43,6 +43,9 @@ class IteratedAttack(BoundedAttack):
         if not 0 < value <= 255:
             raise ValueError("must be grey levels above 0, or a part of eps such as eps/10")
         return value
+
+    def brief(self) -> Self:
+        return super().brief().model_copy(update={"iterations": 1})
 
     def passes(self) -> int:
         return len(self.eps) * self.iterations

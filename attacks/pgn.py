@@ -4,7 +4,7 @@ NeurIPS 2023: momentum over gradients that are penalised by their norm, averaged
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -38,6 +38,9 @@ class PGN(IteratedAttack):
     zeta: Annotated[float, Field(ge=0)] = 3.0
     delta: Annotated[float, Field(ge=0, le=1)] = 0.5
     decay: Annotated[float, Field(ge=0)] = 1.0
+
+    def brief(self) -> Self:
+        return super().brief().model_copy(update={"neighbours": 1})
 
     def passes(self) -> int:
         return super().passes() * 2 * self.neighbours

@@ -15,5 +15,4 @@ def _later(name: str, instead: str) -> click.Command:
     return command
 
 
-plan = _later("plan", "try a small part first with advbench generate --limit 2")
 report = _later("report", "read the tables of advbench evaluate, or the picture of quickstart")

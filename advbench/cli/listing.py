@@ -14,7 +14,7 @@ from advbench.registry import families
 @click.argument(
     "family",
     required=False,
-    type=click.Choice(["attacks", "victims", "defenses", "datasets"]),
+    type=click.Choice(["attacks", "victims", "defenses", "datasets", "suites"]),
 )
 @plugin_option
 @json_option
@@ -43,4 +43,5 @@ def listing(family: str | None, as_json: bool) -> None:
         for name, entry in registry.all().items():
             click.echo(f"  {name:<{width}} {entry.summary}")
         if registry.planned:
-            click.echo(f"  later: {', '.join(registry.planned)}")
+            what = "to import" if registry.kind == "dataset" else "later"
+            click.echo(f"  {what}: {', '.join(registry.planned)}")

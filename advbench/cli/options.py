@@ -133,3 +133,18 @@ def torch_device(name: str) -> str:
 def weights_source(weights: str | None) -> str | None:
     """What :meth:`Victim.load` takes: ``random`` is None, nothing is ``builtin``."""
     return None if weights == "random" else weights or "builtin"
+
+
+def by_victim(pairs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """``VICTIM=PATH`` pairs.
+
+    Raises:
+        AdvbenchError: not of that form, or not one of ``names``.
+    """
+    found = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not separator or name not in names:
+            raise AdvbenchError(f"--weights {pair}: give VICTIM=PATH, VICTIM of {', '.join(names)}")
+        found[name] = path
+    return found

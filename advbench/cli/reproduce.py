@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advbench.cli.options import (
+    by_victim,
     chosen,
     device_option,
     json_option,
@@ -73,7 +74,7 @@ def reproduce(
     """
     default = ("all",) if table == "table3" else ABLATED
     names = chosen(VICTIMS, victim or default)
-    checkpoints = _by_victim(weights, names)
+    checkpoints = by_victim(weights, names)
     if table == "table3" and (pairs or train_dataset):
         raise AdvbenchError("table3 trains nothing: --set and --train-dataset are for table4 to 6")
     if table != "table3" and ansm_weights:
@@ -121,16 +122,6 @@ def reproduce(
         return
     _show(table, found)
     click.echo(f"table: {path}")
-
-
-def _by_victim(weights: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for pair in weights:
-        name, separator, path = pair.partition("=")
-        if not separator or name not in names:
-            raise AdvbenchError(f"--weights {pair}: give VICTIM=PATH, VICTIM of {', '.join(names)}")
-        found[name] = path
-    return found
 
 
 def _present(out: Path) -> list[str]:

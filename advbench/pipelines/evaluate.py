@@ -10,22 +10,17 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
-import advbench
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.errors import AdvbenchError
 from advbench.memory import release_freed
 from advbench.pipelines.provenance import victim_identity
-from advbench.pixels import Image, pixels_sha256
-from advbench.scores.metrics import auc, noise_metrics
-from advbench.scores.protocols import Protocol, iou
-from advbench.scores.records import Record, has_key, path_of, write_records
+from advbench.pipelines.scoring import Cell, Sample, Scorer
+from advbench.scores.protocols import Protocol
+from advbench.scores.records import Record, has_key, path_of, read_records, write_records
 from advbench.shards.reader import Originals, Shard, ShardEntry, list_shards
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, Settings
 from advbench.victims.base import Victim
@@ -48,6 +43,7 @@ class Request:
         samples, variants: only these images and attacks, by sample id and variant name.
         records: where records go, ``out/records`` where None.
         defended: where those of defended images go, if elsewhere.
+        known: records that are taken over where they were computed from the same things.
     """
 
     out: Path
@@ -61,6 +57,7 @@ class Request:
     variants: frozenset[str] | None = None
     records: Path | None = None
     defended: Path | None = None
+    known: Path | None = None
 
 
 @dataclass
@@ -69,19 +66,6 @@ class Summary:
 
     scored: int = 0
     reused: int = 0
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A defense at one strength."""
-
-    defense: Defense
-    strength: float | None
-
-    @property
-    def name(self) -> str:
-        """As in ``jpeg-75``."""
-        return self.defense.variant_name(self.strength)
 
 
 @dataclass(frozen=True)
@@ -106,6 +90,27 @@ class Variant:
         return specification["attack"], float(self.name.removeprefix(f"{specification['attack']}-"))
 
 
+@dataclass(frozen=True)
+class Pending:
+    """What one victim has yet to score on one dataset.
+
+    Attributes:
+        identity: of the victim, as in the shards' settings.
+        originals: shards of the originals at its working size.
+        todo: per variant the cells that are not there, each with its key.
+    """
+
+    dataset: str
+    identity: dict[str, str]
+    originals: list[ShardEntry]
+    todo: list[tuple[Variant, dict[Cell, str]]]
+
+    @property
+    def cost(self) -> int:
+        """Images × cells."""
+        return sum(len(variant.sample_ids) * len(cells) for variant, cells in self.todo)
+
+
 def evaluate(
     request: Request,
     load_victim: LoadVictim,
@@ -119,6 +124,42 @@ def evaluate(
     Raises:
         AdvbenchError: no shards, a damaged shard, weights that are not those of the shards.
     """
+    summary = Summary()
+    for pending in find_pending(request, summary):
+        if not pending.todo:
+            continue
+        victim, identity = load_victim(pending.identity), pending.identity
+        if victim_identity(victim) != identity:
+            raise AdvbenchError(
+                f"victim {identity['name']}: the shards were made with weights "
+                f"{identity['weights']} ({identity['weights_sha256'][:12]}), not "
+                f"{victim.weights.label} ({victim.weights.sha256[:12]}); give --weights"
+            )
+        scorer = Scorer(pending.dataset, victim, request.protocol, request.seed)
+        originals = Originals(pending.originals)
+        done = 0
+        for variant, keys in pending.todo:
+            records: dict[Cell, list[Record]] = {cell: [] for cell in keys}
+            for number, sample in enumerate(_samples(variant, originals)):
+                if number % TRIM_EVERY == 0:
+                    release_freed()
+                for cell, record in scorer.records(sample, list(keys)):
+                    records[cell].append(record)
+                done += len(keys)
+                progress(f"{identity['name']} on {variant.name}", done, pending.cost)
+            for cell, rows in records.items():
+                path = _path(request, pending.dataset, identity, variant, cell)
+                write_records(path, rows, keys[cell])
+                summary.scored += len(rows)
+    return summary
+
+
+def find_pending(request: Request, summary: Summary) -> list[Pending]:
+    """What is to be scored, per dataset and victim; what is there is counted in ``summary``.
+
+    Raises:
+        AdvbenchError: as :func:`evaluate`.
+    """
     root = request.out / "shards"
     if not root.is_dir():
         raise AdvbenchError(f"{root}: no shards there; make some with advbench generate")
@@ -126,111 +167,36 @@ def evaluate(
     groups = _groups(entries, request)
     if not groups:
         raise AdvbenchError(f"{root}: no shards of what was asked for; see advbench generate")
-    summary = Summary()
+    found = []
     for (dataset, identity_json), variants in groups.items():
         identity = json.loads(identity_json)
-        defenses = [d.for_victim(identity) for d in request.defenses if d.name != "none"]
-        cells = [Cell(NoDefense(), None)] + [Cell(d, s) for d in defenses for s in d.strengths]
-        pending = []
+        cells = cells_before(request.defenses, identity)
         space = next(v.settings.space for v in variants if v.settings)
-        originals_entries = _of_space(entries, dataset, space)
+        originals = _of_space(entries, dataset, space)
+        todo = []
         for variant in variants:
-            keys = {
-                cell: _key(request, variant, originals_entries, identity, cell) for cell in cells
+            keys = {cell: _key(request, variant, originals, identity, cell) for cell in cells}
+            missing = {
+                cell: key
+                for cell, key in keys.items()
+                if not has_key(_path(request, dataset, identity, variant, cell), key)
+                and not _taken_over(request, dataset, identity, variant, originals, cell, key)
             }
-            todo = [
-                cell
-                for cell in cells
-                if not has_key(_path(request, dataset, identity, variant, cell), keys[cell])
-            ]
-            summary.reused += (len(cells) - len(todo)) * len(variant.sample_ids)
-            if todo:
-                pending.append((variant, todo, keys))
-        if not pending:
-            continue
-        victim = load_victim(identity)
-        if victim_identity(victim) != identity:
-            raise AdvbenchError(
-                f"victim {identity['name']}: the shards were made with weights "
-                f"{identity['weights']} ({identity['weights_sha256'][:12]}), not "
-                f"{victim.weights.label} ({victim.weights.sha256[:12]}); give --weights"
-            )
-        total = sum(len(variant.sample_ids) * len(todo) for variant, todo, _ in pending)
-        originals = Originals(originals_entries)
-        done = 0
-        for variant, todo, keys in pending:
-            records: dict[Cell, list[Record]] = {cell: [] for cell in todo}
-            for number, (sample_id, image) in enumerate(_images(variant, originals)):
-                if number % TRIM_EVERY == 0:
-                    release_freed()
-                for cell, record in _score(
-                    request, dataset, victim, variant, todo, sample_id, image, originals
-                ):
-                    records[cell].append(record)
-                done += len(todo)
-                progress(f"{identity['name']} on {variant.name}", done, total)
-            for cell, rows in records.items():
-                write_records(_path(request, dataset, identity, variant, cell), rows, keys[cell])
-                summary.scored += len(rows)
-    return summary
+            summary.reused += (len(cells) - len(missing)) * len(variant.sample_ids)
+            if missing:
+                todo.append((variant, missing))
+        found.append(Pending(dataset, identity, originals, todo))
+    return found
 
 
-def _score(
-    request: Request,
-    dataset: str,
-    victim: Victim,
-    variant: Variant,
-    cells: Sequence[Cell],
-    sample_id: str,
-    image: Image,
-    originals: Originals,
-) -> Iterable[tuple[Cell, Record]]:
-    original, truth = originals.get(sample_id)
-    kind, source_group = originals.about(sample_id)
-    noise = noise_metrics(image, original)
-    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(victim.device)
-    attack, intensity = variant.attack
-    for cell in cells:
-        keys = cell.defense.keys([sample_id], cell.strength, request.seed)
-        with torch.inference_mode():
-            defended = cell.defense.defend(x.float() / 255, cell.strength, keys)
-            probability = victim.probabilities(defended)[0, 0].float().cpu().numpy()
-        at_truth = request.protocol.at_truth_size(probability, truth)
-        counts = request.protocol.counts(at_truth, truth, victim.threshold)
-        yield (
-            cell,
-            Record(
-                dataset=dataset,
-                sample_id=sample_id,
-                kind=kind,
-                source_group=source_group,
-                victim=victim.name,
-                size=victim.size,
-                weights=victim.weights.label,
-                weights_sha256=victim.weights.sha256,
-                attack=attack,
-                intensity=intensity,
-                variant=variant.name,
-                defense=cell.defense.name,
-                strength=math.nan if cell.strength is None else float(cell.strength),
-                protocol=request.protocol.id,
-                threshold=victim.threshold,
-                tp=counts.tp,
-                fp=counts.fp,
-                fn=counts.fn,
-                tn=counts.tn,
-                f1=request.protocol.f1(counts),
-                iou=iou(counts),
-                auc=auc(at_truth, truth),
-                psnr=noise.psnr,
-                ssim=noise.ssim,
-                linf=noise.linf,
-                l2=noise.l2,
-                image_sha256=pixels_sha256(image),
-                defense_spec=json.dumps(cell.defense.variant_spec(cell.strength), sort_keys=True),
-                version=advbench.__version__,
-            ),
-        )
+def cells_before(defenses: Sequence[Defense], identity: dict[str, str]) -> list[Cell]:
+    """Every defense at every strength before this victim, the undefended one first.
+
+    Raises:
+        AdvbenchError: a defense that is trained for a victim has no network for this one.
+    """
+    fitted = [defense.for_victim(identity) for defense in defenses if defense.name != "none"]
+    return [Cell(NoDefense(), None), *(Cell(d, s) for d in fitted for s in d.strengths)]
 
 
 def _groups(entries: list[ShardEntry], request: Request) -> dict[tuple[str, str], list[Variant]]:
@@ -267,18 +233,57 @@ def _ids(entries: Sequence[ShardEntry], request: Request) -> tuple[str, ...]:
     return tuple(sorted(names)[: request.limit])
 
 
-def _images(variant: Variant, originals: Originals) -> Iterable[tuple[str, Image]]:
+def _samples(variant: Variant, originals: Originals) -> Iterable[Sample]:
     """Decoded images, shard by shard."""
     wanted = set(variant.sample_ids)
     if variant.settings is None:
         for sample_id in variant.sample_ids:
-            yield sample_id, originals.get(sample_id)[0]
+            original, truth = originals.get(sample_id)
+            yield Sample(sample_id, *originals.about(sample_id), original, original, truth)
+    attack, intensity = variant.attack
     for entry in variant.entries:
         with Shard(entry.path) as shard:
             for number, sample_id in enumerate(entry.sample_ids):
                 if sample_id in wanted:
-                    original, _ = originals.get(sample_id)
-                    yield sample_id, shard.adversarial(number, original)
+                    original, truth = originals.get(sample_id)
+                    yield Sample(
+                        sample_id,
+                        *originals.about(sample_id),
+                        shard.adversarial(number, original),
+                        original,
+                        truth,
+                        variant.name,
+                        attack,
+                        intensity,
+                    )
+
+
+def _taken_over(
+    request: Request,
+    dataset: str,
+    identity: dict[str, str],
+    variant: Variant,
+    originals: Sequence[ShardEntry],
+    cell: Cell,
+    key: str,
+) -> bool:
+    """Copy the cell's records from ``request.known`` if they were computed from the same things,
+    for these images and perhaps more."""
+    if request.known is None:
+        return False
+    path = path_of(request.known, dataset, identity["name"], variant.name, cell.name)
+    if not path.is_file():
+        return False
+    records = read_records(path)
+    whole = replace(variant, sample_ids=tuple(sorted(records.sample_id)))
+    same = has_key(path, _key(request, whole, originals, identity, cell))
+    chosen = records[records.sample_id.isin(variant.sample_ids)]
+    if not same or len(chosen) < len(variant.sample_ids):
+        return False
+    columns = [field.name for field in fields(Record)]
+    rows = [Record(*row) for row in chosen[columns].itertuples(index=False)]
+    write_records(_path(request, dataset, identity, variant, cell), rows, key)
+    return True
 
 
 def _of_space(entries: list[ShardEntry], dataset: str, space: str) -> list[ShardEntry]:

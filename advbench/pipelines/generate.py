@@ -100,7 +100,7 @@ def generate(request: Request, progress: Progress = lambda what, done, total: No
         remove_stale_temporaries(root)
     try:
         _prepare_originals(request, root, summary)
-        tasks = _missing_tasks(request, root, summary)
+        tasks = missing_tasks(request, root, summary)
         total = sum(unit.cost for unit in tasks)
         done = 0
 
@@ -180,8 +180,9 @@ def _prepare_originals(request: Request, root: Path, summary: Summary) -> None:
         write_originals(path, settings, records, provenance(request.victim.device))
 
 
-def _missing_tasks(request: Request, root: Path, summary: Summary) -> list[WorkUnit[Task]]:
-    """What is to be done: per attack and shard, intensities that miss the same images together."""
+def missing_tasks(request: Request, root: Path, summary: Summary) -> list[WorkUnit[Task]]:
+    """What is to be done: per attack and shard, intensities that miss the same images together;
+    what is there is counted in ``summary``."""
     units = []
     for attack in sorted(request.attacks, key=lambda attack: attack.passes()):
         present: dict[float, set[str]] = {}
@@ -299,18 +300,23 @@ def _check_fully(shard: Shard, root: Path) -> None:
                 shard.adversarial(number, originals.get(sample_id)[0])
 
 
+def weight(request: Request, row: Row) -> int:
+    """Bytes of an image in memory, at the victim's working size."""
+    side = request.victim.working_side
+    return 3 * (side * side if side else row.height * row.width)
+
+
 def _chunks(request: Request) -> list[list[Row]]:
     """The rows in shards of bounded size: the same chunks at every run."""
     chunks: list[list[Row]] = [[]]
     size = 0
     for row in request.rows:
-        side = request.victim.working_side
-        weight = 3 * (side * side if side else row.height * row.width)
-        if chunks[-1] and (len(chunks[-1]) >= request.shard_size or size + weight > SHARD_BYTES):
+        bytes_ = weight(request, row)
+        if chunks[-1] and (len(chunks[-1]) >= request.shard_size or size + bytes_ > SHARD_BYTES):
             chunks.append([])
             size = 0
         chunks[-1].append(row)
-        size += weight
+        size += bytes_
     return chunks if chunks[0] else []
 
 

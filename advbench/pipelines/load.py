@@ -54,7 +54,8 @@ def load_dataset(
     if (out / "datasets").is_dir():
         known += sorted(path.name for path in (out / "datasets").iterdir() if path.is_dir())
     raise AdvbenchError(
-        f"unknown dataset {name!r}; known: {', '.join(known)}; {DATASETS.planned['columbia']}"
+        f"unknown dataset {name!r}; known: {', '.join(known)}; import your own with: "
+        "advbench dataset import folder PATH --name NAME"
     )
 
 

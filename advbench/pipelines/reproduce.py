@@ -228,6 +228,7 @@ class _Run:
             variants=frozenset(variants),
             records=records,
             defended=own,
+            known=out / "records",
         )
         evaluate.evaluate(wanted, lambda identity: victim, self.progress)
         parts = []

@@ -26,7 +26,8 @@ from advbench.shards.schema import (
     content_sha256,
 )
 
-_STORAGE = {"compression": "gzip", "compression_opts": 4, "fletcher32": True}
+GZIP_LEVEL = 4
+_STORAGE = {"compression": "gzip", "compression_opts": GZIP_LEVEL, "fletcher32": True}
 
 
 def write_originals(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
@@ -127,3 +128,25 @@ def test_nothing_to_evaluate_is_told(request_, toy, tmp_path):
         evaluate(replace(request_, out=tmp_path / "empty"), lambda identity: toy)
     with pytest.raises(AdvbenchError, match="no shards of what was asked"):
         evaluate(replace(request_, datasets=["other"]), lambda identity: toy)
+
+
+def test_records_of_another_run_are_taken_over(request_, toy, out):
+    """For fewer images too, and without the victim; but not if anything that decides differs."""
+
+    def no_victim(identity):
+        raise AssertionError("nothing is left to score")
+
+    evaluate(request_, lambda identity: toy)
+    every = read_records(out / "records")
+    few = frozenset(sorted(set(every.sample_id))[:2])
+    wanted = replace(request_, samples=few, records=out / "own", known=out / "records")
+    assert evaluate(wanted, no_victim).reused == 2 * 4 * 5
+    taken = read_records(out / "own")
+    expected = every[every.sample_id.isin(few)]
+    order = ["variant", "defense", "strength", "sample_id"]
+    pd.testing.assert_frame_equal(
+        taken.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True)
+    )
+    other = replace(wanted, seed=1, records=out / "other")
+    # Gaussian noise is drawn from the seed; the median filter has none.
+    assert evaluate(other, lambda identity: toy).scored == 2 * 4 * 3

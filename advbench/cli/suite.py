@@ -1,0 +1,240 @@
+"""``advbench plan`` and ``advbench run``: a whole suite, measured first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from advbench.cli.options import (
+    by_victim,
+    device_option,
+    json_option,
+    limit_option,
+    out_option,
+    plugin_option,
+    several,
+    torch_device,
+    weights_source,
+)
+from advbench.cli.progress import Progress
+from advbench.cli.tables import write_tables
+from advbench.errors import AdvbenchError
+from advbench.registry import VICTIMS
+
+if TYPE_CHECKING:
+    from advbench.datasets.dataset import Dataset
+    from advbench.pipelines.plan import Plan
+    from advbench.pipelines.suite import Suite
+    from advbench.victims.base import Victim
+
+F = TypeVar("F", bound=Callable[..., Any])
+SHOWN_FAULTS = 20
+
+
+def suite_options(command: F) -> F:
+    """What ``plan`` and ``run`` share."""
+    options = (
+        click.argument("suite"),
+        several("--dataset", help="Only these of its datasets."),
+        several("--victim", help="Only these of its victims."),
+        several("--weights", metavar="VICTIM=PATH", help="Checkpoints of its victims."),
+        several("--ansm-weights", metavar="PATH", help="Networks of train ansm [the shipped]."),
+        limit_option,
+        device_option,
+        out_option,
+        plugin_option,
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@suite_options
+def plan(
+    suite: str,
+    dataset: Sequence[str],
+    victim: Sequence[str],
+    weights: Sequence[str],
+    ansm_weights: Sequence[str],
+    limit: int | None,
+    device: str,
+    out: Path,
+    as_json: bool,
+) -> int:
+    """Check that SUITE (a shipped name or a TOML file) can run, and say what it takes.
+
+    Loads every weight, decodes every image, runs one step of every attack and defense, and looks at
+    disk and memory. Ends with 0 only if the run can finish. What is there already is not counted.
+
+    \b
+    advbench plan quick
+    advbench plan paper --weights mvssnet=mvssnet_casia.pt --victim mvssnet
+    """
+    with Progress() as progress:
+        found = _Session(
+            suite, dataset, victim, weights, ansm_weights, limit, device, out, progress
+        )
+        planned = found.plan()
+    if as_json:
+        click.echo(json.dumps(planned.as_json(), indent=2))
+    else:
+        _show(planned)
+    return 1 if planned.faults else 0
+
+
+@click.command()
+@suite_options
+def run(
+    suite: str,
+    dataset: Sequence[str],
+    victim: Sequence[str],
+    weights: Sequence[str],
+    ansm_weights: Sequence[str],
+    limit: int | None,
+    device: str,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Plan SUITE, then generate and evaluate all of it; run it again to resume.
+
+    \b
+    advbench run quick
+    advbench run paper --dataset casiav1 --weights ifosn=ifosn.pth --victim ifosn
+    """
+    from advbench.pipelines.run import run as run_suite
+
+    with Progress() as progress:
+        found = _Session(
+            suite, dataset, victim, weights, ansm_weights, limit, device, out, progress
+        )
+        planned = found.plan()
+        if planned.faults:
+            for fault in planned.faults[:SHOWN_FAULTS]:
+                progress.note(f"{fault.where}: {fault.problem}")
+            first = planned.faults[0]
+            raise AdvbenchError(
+                f"suite {suite} {_able(planned)}; the first: {first.where}: {first.problem}"
+            )
+        progress.note(_summary(planned))
+    with Progress() as progress:
+        took = run_suite(
+            found.suite,
+            Path(suite).stem,
+            planned,
+            out,
+            found.dataset,
+            found.victim,
+            progress.measured_in("s of work"),
+        )
+    tables = write_tables(out)
+    if as_json:
+        click.echo(json.dumps({"took": took} | tables.as_json(), indent=2))
+        return
+    tables.show()
+    click.echo(
+        f"{took['made']} adversarial images made, {took['scored']} scored in "
+        f"{_duration(took['seconds'])} ({_duration(planned.total('seconds'))} planned); "
+        f"tables in {out / 'tables'}"
+    )
+
+
+class _Session:
+    """A suite as the command line asks for it, and how its names are loaded."""
+
+    def __init__(
+        self,
+        name: str,
+        datasets: Sequence[str],
+        victims: Sequence[str],
+        weights: Sequence[str],
+        ansm_weights: Sequence[str],
+        limit: int | None,
+        device: str,
+        out: Path,
+        progress: Progress,
+    ) -> None:
+        from advbench.pipelines.suite import read_suite
+
+        whole = read_suite(name)
+        given = by_victim(weights, list(whole.victims))
+        self.suite: Suite = whole.narrowed(datasets, victims, limit, given, ansm_weights)
+        self._device, self._out, self._progress = torch_device(device), out, progress
+
+    def plan(self) -> Plan:
+        from advbench.pipelines.plan import make_plan
+
+        return make_plan(self.suite, self._out, self.dataset, self.victim, self._progress.update)
+
+    def dataset(self, name: str) -> Dataset:
+        from advbench.pipelines.load import load_dataset
+
+        building = self._progress.counting("building", "images")
+        return load_dataset(name, self._out, self.suite.split, self._progress.note, building)
+
+    def victim(self, name: str) -> Victim:
+        choice = self.suite.victims[name]
+        return VICTIMS.get(name).load(
+            size=choice.size, weights=weights_source(choice.weights), device=self._device
+        )
+
+
+def _show(planned: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    table = Table(title=f"on {planned.device}" if planned.device else None)
+    for name in ("dataset", "victim"):
+        table.add_column(name)
+    for name in ("images", "units", "fwd + bwd", "s each", "forward", "time", "GB"):
+        table.add_column(name, justify="right")
+    for stage in planned.stages:
+        table.add_row(
+            stage.dataset,
+            stage.victim,
+            f"{stage.images:,}",
+            f"{stage.units:,}",
+            f"{stage.gradients:,}",
+            f"{stage.seconds_per_gradient:.4f}",
+            f"{stage.forwards:,}",
+            _duration(stage.seconds),
+            f"{stage.bytes / 1e9:.3f}",
+        )
+    console.print(table)
+    if planned.faults:
+        faults = Table("where", "what keeps it from finishing")
+        for fault in planned.faults[:SHOWN_FAULTS]:
+            faults.add_row(fault.where, fault.problem)
+        console.print(faults)
+        if len(planned.faults) > SHOWN_FAULTS:
+            console.print(f"and {len(planned.faults) - SHOWN_FAULTS} more")
+    console.print(_summary(planned), highlight=False)
+
+
+def _summary(planned: Plan) -> str:
+    return (
+        f"{_able(planned)}: {planned.total('units'):,} units, {planned.total('gradients'):,} "
+        f"forward and backward passes, {planned.total('forwards'):,} forward passes, "
+        f"{_duration(planned.total('seconds'))}; {planned.total('bytes') / 1e9:.3f} GB of "
+        f"{planned.free_bytes / 1e9:.1f} GB free; {planned.peak_bytes / 1e9:.1f} GB of memory"
+    )
+
+
+def _able(planned: Plan) -> str:
+    count = len(planned.faults)
+    return f"cannot finish ({count} fault{'s' * (count > 1)})" if count else "can finish"
+
+
+def _duration(seconds: float) -> str:
+    """As ``3.2 h``, ``4.1 min`` or ``12 s``."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"

@@ -1,0 +1,134 @@
+"""How fast a victim is attacked and scored here, and what an image takes on disk, measured."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from advbench.attacks.base import Attack
+from advbench.datasets.manifest import Row
+from advbench.pipelines.generate import Request, fit_mask
+from advbench.pipelines.scoring import Cell, Sample, Scorer
+from advbench.pixels import Image, Mask, Residual
+from advbench.shards.writer import GZIP_LEVEL
+from advbench.streams import numpy_stream
+
+REPEAT_SECONDS, REPEATS = 0.5, 5
+# Grey levels; what 250 steps of C&W leave has this spread.
+UNBOUNDED_SIGMA = 0.6
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured of one victim on one image of the dataset's mean size.
+
+    Attributes:
+        per_gradient: seconds of one forward and backward pass, by attack.
+        per_variant: seconds to encode one adversarial image, and its bytes, by variant.
+        scoring: seconds to score one image before all cells.
+        original_bytes: of one stored original.
+    """
+
+    per_gradient: dict[str, float]
+    per_variant: dict[str, tuple[float, int]]
+    scoring: float
+    original_bytes: int
+
+
+def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
+    """Run one step of every attack, and every defense, on an image of the mean size; where the
+    victim works at native size, one gradient on the largest image too, which must fit in memory.
+
+    Raises:
+        AdvbenchError: an image that cannot be read, a plug-in that does not do what it must.
+        torch.OutOfMemoryError: an image does not fit.
+    """
+    rows = sorted(request.rows, key=lambda row: row.height * row.width)
+    mean = sum(row.height * row.width for row in rows) / len(rows)
+    typical = min(rows, key=lambda row: abs(row.height * row.width - mean))
+    cheapest = min(request.attacks, key=lambda attack: attack.brief().passes())
+    if request.victim.working_side is None and rows[-1] != typical:
+        _attack(cheapest.brief(), request, *_pair(request, rows[-1]))
+    image, truth = _pair(request, typical)
+    _attack(cheapest.brief(), request, image, truth)  # the first call of all is slower
+    per_gradient, attacked = {}, image
+    for attack in request.attacks:
+        brief = attack.brief()
+        seconds = _seconds(partial(_attack, brief, request, image, truth))
+        per_gradient[attack.label] = seconds / max(1, brief.passes())
+        attacked = _attack(brief, request, image, truth)
+    sample = Sample(typical.sample_id, "", "", attacked, image, truth)
+    fixed = request.victim.working_side is not None
+    ratio = 1.0 if fixed else mean / (typical.height * typical.width)
+    return Speed(
+        {label: ratio * seconds for label, seconds in per_gradient.items()},
+        {
+            attack.variant_name(intensity): _encoded(_noise(attack, intensity, image), ratio)
+            for attack in request.attacks
+            for intensity in attack.intensities
+        },
+        ratio * _seconds(lambda: list(scorer.records(sample, cells))),
+        _encoded(image, ratio)[1],
+    )
+
+
+def _pair(request: Request, row: Row) -> tuple[Image, Mask]:
+    image = request.victim.fit(request.dataset.image(row))
+    return image, request.dataset.mask(row)
+
+
+def _attack(attack: Attack, request: Request, image: Image, truth: Mask) -> Image:
+    """One adversarial image, of whichever intensity comes first."""
+    results = attack.run(
+        request.victim,
+        torch.from_numpy(image.copy()).permute(2, 0, 1)[None],
+        torch.from_numpy(fit_mask(truth, image).copy())[None],
+        ["probe"],
+        request.seed,
+    )
+    first = next(iter(results.values()))
+    return np.ascontiguousarray(first.images[0].permute(1, 2, 0).numpy())
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The median of a few calls."""
+    times: list[float] = []
+    while len(times) < 2 or (sum(times) < REPEAT_SECONDS and len(times) < REPEATS):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def _noise(attack: Attack, intensity: float, image: Image) -> Residual:
+    """Noise that takes as many bytes as the attack's: one gradient gives two levels, several give
+    any of the budget."""
+    stream, budget = numpy_stream("probe"), attack.budget(intensity)
+    if budget is None:
+        levels = stream.normal(0, UNBOUNDED_SIGMA, image.shape).round().clip(-127, 127)
+    elif attack.passes() == 1:
+        levels = stream.choice([-budget, budget], image.shape)
+    else:
+        levels = stream.integers(-budget, budget + 1, image.shape)
+    return levels.astype(np.int8)
+
+
+def _encoded(values: Image | Residual, ratio: float) -> tuple[float, int]:
+    """Seconds to compress, read back and hash an image ``ratio`` times as large, and its bytes."""
+    stored = b""
+
+    def work() -> None:
+        nonlocal stored
+        stored = zlib.compress(values.tobytes(), GZIP_LEVEL)
+        hashlib.sha256(zlib.decompress(stored)).digest()
+
+    seconds = _seconds(work)
+    return ratio * seconds, round(ratio * len(stored))

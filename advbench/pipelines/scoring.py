@@ -1,0 +1,114 @@
+"""Score one image behind each defense: what is stored, what the victim makes of it, a record."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import advbench
+from advbench.defenses.base import Defense
+from advbench.pixels import Image, Mask, pixels_sha256
+from advbench.scores.metrics import auc, noise_metrics
+from advbench.scores.protocols import Protocol, iou
+from advbench.scores.records import Record
+from advbench.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A defense at one strength."""
+
+    defense: Defense
+    strength: float | None
+
+    @property
+    def name(self) -> str:
+        """As in ``jpeg-75``."""
+        return self.defense.variant_name(self.strength)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image to score, with what a record says of it.
+
+    Attributes:
+        image, original: uint8 H×W×3 at the working size.
+        truth: bool, at the ground truth's own size.
+        attack, intensity, variant: as in records; ``original`` and NaN where it was not attacked.
+    """
+
+    sample_id: str
+    kind: str
+    source_group: str
+    image: Image
+    original: Image
+    truth: Mask
+    variant: str = "original"
+    attack: str = "original"
+    intensity: float = math.nan
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What is the same for all images of a dataset before one victim."""
+
+    dataset: str
+    victim: Victim
+    protocol: Protocol
+    seed: int = 0
+
+    def records(self, sample: Sample, cells: Sequence[Cell]) -> Iterable[tuple[Cell, Record]]:
+        """One record a cell."""
+        victim, truth = self.victim, sample.truth
+        noise = noise_metrics(sample.image, sample.original)
+        sha256 = pixels_sha256(sample.image)
+        x = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)[None]
+        x = x.to(victim.device).float() / 255
+        for cell in cells:
+            keys = cell.defense.keys([sample.sample_id], cell.strength, self.seed)
+            with torch.inference_mode():
+                defended = cell.defense.defend(x, cell.strength, keys)
+                probability = victim.probabilities(defended)[0, 0].float().cpu().numpy()
+            at_truth = self.protocol.at_truth_size(probability, truth)
+            counts = self.protocol.counts(at_truth, truth, victim.threshold)
+            yield (
+                cell,
+                Record(
+                    dataset=self.dataset,
+                    sample_id=sample.sample_id,
+                    kind=sample.kind,
+                    source_group=sample.source_group,
+                    victim=victim.name,
+                    size=victim.size,
+                    weights=victim.weights.label,
+                    weights_sha256=victim.weights.sha256,
+                    attack=sample.attack,
+                    intensity=sample.intensity,
+                    variant=sample.variant,
+                    defense=cell.defense.name,
+                    strength=math.nan if cell.strength is None else float(cell.strength),
+                    protocol=self.protocol.id,
+                    threshold=victim.threshold,
+                    tp=counts.tp,
+                    fp=counts.fp,
+                    fn=counts.fn,
+                    tn=counts.tn,
+                    f1=self.protocol.f1(counts),
+                    iou=iou(counts),
+                    auc=auc(at_truth, truth),
+                    psnr=noise.psnr,
+                    ssim=noise.ssim,
+                    linf=noise.linf,
+                    l2=noise.l2,
+                    image_sha256=sha256,
+                    defense_spec=json.dumps(
+                        cell.defense.variant_spec(cell.strength), sort_keys=True
+                    ),
+                    version=advbench.__version__,
+                ),
+            )

@@ -1,0 +1,74 @@
+"""``advbench plan`` and ``advbench run`` as a user has them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SUITE = """
+schema = "advbench.suite/1"
+title = "a test"
+datasets = ["mine"]
+[victims.toy]
+weights = "random"
+[attacks.bim]
+iterations = 3
+[attacks.fgsm]
+[defenses.median]
+kernel = [3]
+"""
+
+PLUGIN = ("--plugin", "toy_victim:ToyVictim")
+
+
+@pytest.fixture
+def suite(tmp_path, toy):
+    path = tmp_path / "mine.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_plan_then_run_then_nothing_is_left(advbench_command, suite, imported):
+    planned = advbench_command("plan", suite, *PLUGIN, "--out", imported, "--json")
+    assert planned.code == 0, planned.err
+    plan = json.loads(planned.out)
+    assert (plan["gradients"], plan["forwards"]) == (5 * (9 + 1), 5 * 7 * 2)
+    ran = advbench_command("run", suite, *PLUGIN, "--out", imported)
+    assert ran.code == 0, ran.err
+    assert "30 adversarial images made, 70 scored" in ran.out
+    assert (imported / "tables" / "mine.csv").is_file()
+    report = json.loads((imported / "suites" / "mine.json").read_text())
+    assert report["took"]["gradients"] == report["planned"]["gradients"] == 50
+    again = advbench_command("run", suite, *PLUGIN, "--out", imported, "--json")
+    took = json.loads(again.out)["took"]
+    assert (took["made"], took["scored"], took["bytes"]) == (0, 0, 0)
+    shown = advbench_command("plan", suite, *PLUGIN, "--out", imported)
+    assert "can finish: 0 units" in shown.out
+
+
+def test_a_plan_that_cannot_finish_ends_with_one(advbench_command, suite, imported, pictures):
+    (pictures / "images" / "photo1.png").unlink()
+    planned = advbench_command("plan", suite, *PLUGIN, "--out", imported)
+    assert planned.code == 1
+    assert "photo1.png" in planned.out
+    assert "cannot finish (1 fault)" in planned.out
+    ran = advbench_command("run", suite, *PLUGIN, "--out", imported)
+    assert ran.code == 2
+    assert "photo1.png" in ran.err.splitlines()[-1]
+    assert not (imported / "shards").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--victim", "code"), "--victim code: not in this suite; it has toy"),
+        (("--weights", "code=x.pt"), "--weights code=x.pt: give VICTIM=PATH, VICTIM of toy"),
+        (("--weights", "toy=none.pt"), "none.pt: no such weights file"),
+        (("--ansm-weights", "x"), "no defense ansm"),
+    ],
+)
+def test_options_that_do_not_fit(advbench_command, suite, imported, options, message):
+    ran = advbench_command("run", suite, *PLUGIN, "--out", imported, *options)
+    assert ran.code == 2
+    assert message in ran.err.splitlines()[-1]
