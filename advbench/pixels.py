@@ -63,7 +63,7 @@ def restore(original: Image, noise: Residual) -> Image:
 
 def pixels_sha256(image: npt.NDArray[np.uint8]) -> str:
     """SHA-256 of decoded pixels in C order: the identity of an image, whatever its file format."""
-    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(image).reshape(-1).data).hexdigest()
 
 
 def mask_sha256(mask: Mask) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PillowImage
 from PIL import ImageFile, UnidentifiedImageError
 
@@ -18,6 +22,13 @@ MASK_RULE = "gray>127"
 
 # What decoders of damaged files raise.
 _DECODER_FAULTS = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error)
+_ORIENTATION = 0x0112
+# Alpha is composited in strips of so many pixels, or a large image would be in memory five times.
+_STRIP = 1 << 22
+
+
+class TooLargeError(AdvbenchError):
+    """An image of more than ``MAX_PIXELS``."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,8 @@ def decode_image(path: Path) -> DecodedImage:
 
     Alpha is composited over white (dropping it would expose hidden colours), grey and palette
     images are expanded, 16-bit grey keeps its high byte. EXIF orientation is not applied, as
-    masks are drawn on stored pixels. What was done stands in ``flags``.
+    masks are drawn on stored pixels. What was done stands in ``flags``, and what was left alone:
+    a colour profile (``icc``) and an orientation (``exif_orientation``).
 
     Raises:
         AdvbenchError: the file is missing, empty, truncated, too large or no image.
@@ -45,12 +57,12 @@ def decode_image(path: Path) -> DecodedImage:
         try:
             if "icc_profile" in source.info:
                 flags.append("icc")
+            if _orientation(source) > 1:
+                flags.append("exif_orientation")
             if mode in ("RGBA", "LA", "PA") or "transparency" in source.info:
                 flags.append("alpha_composited")
-                rgba = source.convert("RGBA")
-                white = PillowImage.new("RGBA", rgba.size, (255, 255, 255, 255))
-                rgb = PillowImage.alpha_composite(white, rgba).convert("RGB")
-            elif mode.startswith("I") or mode == "F":
+                return DecodedImage(_over_white(source), mode, kind, tuple(flags))
+            if mode.startswith("I") or mode == "F":
                 flags.append("depth_16")
                 rgb = PillowImage.fromarray(_high_byte(source, path)).convert("RGB")
             else:
@@ -58,10 +70,10 @@ def decode_image(path: Path) -> DecodedImage:
                     flags.append("gray_to_rgb")
                 elif mode == "P":
                     flags.append("palette")
-                rgb = source.convert("RGB")
+                rgb = source if mode == "RGB" else source.convert("RGB")
+            return DecodedImage(np.asarray(rgb, dtype=np.uint8), mode, kind, tuple(flags))
         except _DECODER_FAULTS as error:
             raise _unreadable(path, error) from error
-    return DecodedImage(np.asarray(rgb, dtype=np.uint8), mode, kind, tuple(flags))
 
 
 def decode_mask(path: Path) -> Mask:
@@ -70,16 +82,74 @@ def decode_mask(path: Path) -> Mask:
     Raises:
         AdvbenchError: as :func:`decode_image`.
     """
+    return decode_gray(path) > 127
+
+
+def decode_gray(path: Path) -> npt.NDArray[np.uint8]:
+    """Luma of the colour channels, H×W, alpha ignored; 16-bit grey keeps its high byte.
+
+    Raises:
+        AdvbenchError: as :func:`decode_image`.
+    """
     with _open(path) as source:
         try:
             if source.mode.startswith("I") or source.mode == "F":
-                gray = _high_byte(source, path)
-            else:
-                opaque = source.convert("RGB") if source.mode != "L" else source
-                gray = np.asarray(opaque.convert("L"), dtype=np.uint8)
+                return _high_byte(source, path)
+            opaque = source.convert("RGB") if source.mode not in ("L", "RGB") else source
+            return np.asarray(opaque.convert("L"), dtype=np.uint8)
         except _DECODER_FAULTS as error:
             raise _unreadable(path, error) from error
-    return gray > 127
+
+
+def orientation(path: Path) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none."""
+    with _open(path) as source:
+        return _orientation(source)
+
+
+def _orientation(source: PillowImage.Image) -> int:
+    try:
+        found = source.getexif().get(_ORIENTATION, 1)
+    except (*_DECODER_FAULTS, KeyError, TypeError):
+        return 1  # damaged metadata says nothing, and the pixels are whole
+    return found if found in range(1, 9) else 1
+
+
+def _over_white(source: PillowImage.Image) -> Image:
+    width, height = source.size
+    rgb = np.empty((height, width, 3), dtype=np.uint8)
+    strip = max(_STRIP // width, 1)
+    for top in range(0, height, strip):
+        part = source.crop((0, top, width, min(top + strip, height))).convert("RGBA")
+        white = PillowImage.new("RGBA", part.size, (255, 255, 255, 255))
+        rgb[top : top + strip] = np.asarray(PillowImage.alpha_composite(white, part))[..., :3]
+    return rgb
+
+
+# Pillow's guards are variables of its modules: while several threads decode, the first sets them
+# and the last puts them back.
+_guard_lock = Lock()
+_guard_depth = 0
+_guard_kept: tuple[int | None, bool] = (None, False)
+
+
+@contextmanager
+def _guards() -> Iterator[None]:
+    """Truncated files are refused (some forensics code lets them through for the whole process),
+    and size is limited by ``MAX_PIXELS`` alone."""
+    global _guard_depth, _guard_kept  # noqa: PLW0603
+    with _guard_lock:
+        if _guard_depth == 0:
+            _guard_kept = PillowImage.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+            PillowImage.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = None, False
+        _guard_depth += 1
+    try:
+        yield
+    finally:
+        with _guard_lock:
+            _guard_depth -= 1
+            if _guard_depth == 0:
+                PillowImage.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = _guard_kept
 
 
 def _open(path: Path) -> PillowImage.Image:
@@ -91,23 +161,22 @@ def _open(path: Path) -> PillowImage.Image:
         raise AdvbenchError(f"{path}: no such file; check the manifest and the dataset folder")
     if path.stat().st_size == 0:
         raise AdvbenchError(f"{path}: the file is empty; download or copy it again")
-    # Some forensics code lets truncated files through for the whole process.
-    truncated, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
-    limit, PillowImage.MAX_IMAGE_PIXELS = PillowImage.MAX_IMAGE_PIXELS, None
     try:
-        image = PillowImage.open(path)
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise AdvbenchError(
-                f"{path}: {width}×{height} pixels are more than {MAX_PIXELS:,}; leave the image out"
-            )
-        image.load()
+        with _guards():
+            image = PillowImage.open(path)
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise TooLargeError(
+                    f"{path}: {width}×{height} pixels are more than {MAX_PIXELS:,}; leave the "
+                    "image out"
+                )
+            image.load()
     except UnidentifiedImageError as error:
         raise AdvbenchError(f"{path}: not an image that can be read; replace the file") from error
+    except MemoryError as error:
+        raise TooLargeError(f"{path}: does not fit in memory; leave the image out") from error
     except _DECODER_FAULTS as error:
         raise _unreadable(path, error) from error
-    finally:
-        PillowImage.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limit, truncated
     return image
 
 
