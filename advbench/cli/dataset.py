@@ -11,7 +11,6 @@ import click
 from advbench.cli.options import json_option, out_option
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError
-from advbench.registry import DATASETS
 
 
 @click.group()
@@ -47,61 +46,90 @@ def build(name: str, to: Path | None, out: Path) -> None:
 @dataset.command("import")
 @click.argument("layout")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", required=True, help="Its name from now on: a-z, 0-9 and _.")
-@click.option("--images", help="Glob of the images, relative to PATH.")
-@click.option("--masks", help="Glob of the masks, relative to PATH.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="test")
+@click.option("--name", help="Its name from now on: a-z, 0-9 and _.  [LAYOUT, of the five]")
+@click.option("--images", help="Glob of the images, relative to PATH (folder).")
+@click.option("--masks", help="Glob of the masks, relative to PATH (folder).")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    help="Of all images.  [test; casiav2: train and val]",
+)
+@click.option("--list", "listed", type=click.Path(path_type=Path), help="Only these, one a line.")
+@click.option(
+    "--inverted",
+    type=click.Path(path_type=Path),
+    help="Images whose red part is forged, one a line (columbia).",
+)
 @click.option("--allow-exclude", is_flag=True, help="Leave out what is at fault, and go on.")
 @out_option
 @json_option
 def import_(
     layout: str,
     path: Path,
-    name: str,
+    name: str | None,
     images: str | None,
     masks: str | None,
     split: Any,
+    listed: Path | None,
+    inverted: Path | None,
     allow_exclude: bool,
     out: Path,
     as_json: bool,
 ) -> None:
-    """Import images and masks that lie in folder PATH; LAYOUT is 'folder'.
+    """Import the dataset that lies in PATH, as it was downloaded.
 
-    PATH holds Tp and Gt, or images and masks; otherwise give both globs. An image and its mask
-    share a stem, the mask's may end in _gt or _mask. Originals are left as they are: the manifest
-    is written below --out, and --dataset NAME then works everywhere.
+    LAYOUT is casiav1, casiav2, columbia, imd20, misd (docs/datasets.md says what each looks like);
+    folder: PATH holds Tp and Gt, or images and masks, or what two globs match, an image and its
+    mask sharing a stem (the mask's may end in _gt or _mask); or imdlbenco: PATH is a JSON list.
+
+    Originals are left as they are: manifest, repaired masks and import_report.json are written
+    below --out, and --dataset NAME then works everywhere.
 
     \b
+    advbench dataset import casiav1 ~/casia
+    advbench dataset import columbia ~/columbia --list columbia160.txt --name columbia160
     advbench dataset import folder ~/forged --name mine
     advbench dataset import folder ~/forged --name mine --images 'fake/*' --masks 'gt/*.png'
+    advbench dataset import imdlbenco ~/lists/test.json --name mine
     """
-    if layout in DATASETS.planned:
-        raise AdvbenchError(
-            f"layout {layout!r} is not in this version; import its forged images with: "
-            "advbench dataset import folder PATH --name NAME --images GLOB --masks GLOB"
-        )
-    if layout != "folder":
-        raise AdvbenchError(f"unknown layout {layout!r}; there is folder")
-    from advbench.datasets.importers.folder import import_folder
+    from advbench.cli.importing import show_faults, show_report
+    from advbench.datasets.importers import layouts
+    from advbench.datasets.importers.importing import check_name, import_found
+    from advbench.datasets.importers.problems import ImportRefusedError
 
+    layouts.check_layout(layout)
+    if name is None and layout not in layouts.DATASETS:
+        raise AdvbenchError(f"layout {layout} needs a name for the dataset; add --name NAME")
+    name = name or layout
+    check_name(name)
+    found = layouts.find(layout, path, images, masks, inverted)
+    wanted = None
+    if listed:
+        found, wanted = layouts.restrict(found, listed, allow_exclude)
     folder = out / "datasets" / name
-    with Progress() as progress:
-        found = import_folder(
-            path,
-            folder,
-            name,
-            images,
-            masks,
-            split,
-            allow_exclude,
-            progress.counting("importing", "images"),
-        )
+    beside = sorted(folder.parent.iterdir()) if folder.parent.is_dir() else []
+    others = [one for one in beside if one != folder and (one / "dataset.json").is_file()]
+    try:
+        with Progress() as progress:
+            done = import_found(
+                found,
+                folder,
+                name,
+                split,
+                allow_exclude,
+                wanted,
+                others,
+                progress.counting("importing", "images"),
+            )
+    except ImportRefusedError as error:
+        if as_json:
+            click.echo(json.dumps(error.report, indent=2))
+        show_faults(error.faults)
+        raise
     if as_json:
-        click.echo(json.dumps(found.info.counts | {"excluded_rows": found.excluded}, indent=2))
-        return
-    for image, reason in found.excluded.items():
-        click.echo(f"left out: {image}: {reason}")
-    click.echo(f"{folder}: {found.info.counts['forged']} images; use it with --dataset {name}")
+        click.echo(json.dumps(done.report, indent=2))
+    else:
+        show_report(done.report, folder)
 
 
 @dataset.command()

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from advbench.datasets.decoding import decode_image, decode_mask
+from advbench.datasets.decoding import MASK_RULE, decode_image, decode_mask
 from advbench.datasets.manifest import DatasetInfo, Row, Split, read_manifest
 from advbench.errors import AdvbenchError
 from advbench.pixels import Image, Mask, mask_sha256, pixels_sha256
@@ -20,11 +20,13 @@ class Dataset:
 
     Attributes:
         root: the folder that the rows' paths are relative to.
+        folder: where the manifest is; masks that an import had to write are relative to it.
         rows: in order of sample id, excluded ones left out.
     """
 
     info: DatasetInfo
     root: Path
+    folder: Path
     rows: tuple[Row, ...]
 
     @property
@@ -49,7 +51,7 @@ class Dataset:
         Raises:
             AdvbenchError: unreadable, or not the pixels that the manifest describes.
         """
-        path = self._resolve(row.image)
+        path = self.image_file(row)
         pixels = decode_image(path).pixels
         shape = pixels.shape[:2]
         if pixels_sha256(pixels) != row.pixels_sha256 or shape != (row.height, row.width):
@@ -61,7 +63,7 @@ class Dataset:
 
     def mask(self, row: Row) -> Mask:
         """The decoded mask, checked against the manifest and the image's size."""
-        path = self._resolve(row.mask)
+        path = self.mask_file(row)
         mask = decode_mask(path)
         if mask_sha256(mask) != row.maskbits_sha256 or mask.shape != (row.height, row.width):
             raise AdvbenchError(
@@ -70,13 +72,35 @@ class Dataset:
             )
         return mask
 
-    def _resolve(self, relative: str) -> Path:
-        path = self.root / relative
-        if not stays_inside(path, self.root):
-            raise AdvbenchError(
-                f"{path}: points outside {self.root}; put the file itself inside the folder"
-            )
-        return path
+    def image_file(self, row: Row) -> Path:
+        """Where the image lies.
+
+        Raises:
+            AdvbenchError: outside of the root.
+        """
+        return _inside(self.root, row.image)
+
+    def mask_file(self, row: Row) -> Path:
+        """Where the mask lies: among the originals, or where the import wrote it.
+
+        Raises:
+            AdvbenchError: outside of that folder.
+        """
+        return _inside(
+            self.folder if mask_is_made(row.mask_rule, row.mask_fix) else self.root, row.mask
+        )
+
+
+def mask_is_made(mask_rule: str, mask_fix: str) -> bool:
+    """Whether a row's mask is no file of the user's as it is, but one beside the manifest."""
+    return mask_fix != "none" or mask_rule not in ("", MASK_RULE)
+
+
+def _inside(root: Path, relative: str) -> Path:
+    path = root / relative
+    if not stays_inside(path, root):
+        raise AdvbenchError(f"{path}: points outside {root}; put the file itself inside the folder")
+    return path
 
 
 def stays_inside(path: Path, root: Path) -> bool:
@@ -95,7 +119,7 @@ def open_folder(folder: Path) -> Dataset:
     """
     info, rows = read_manifest(folder)
     included = sorted((row for row in rows if not row.excluded), key=lambda row: row.sample_id)
-    return Dataset(info, _root(folder), tuple(included))
+    return Dataset(info, _root(folder), folder, tuple(included))
 
 
 def _root(folder: Path) -> Path:

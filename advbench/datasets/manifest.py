@@ -37,7 +37,7 @@ class Row(BaseModel):
     kind: Kind
     image: str
     mask: str
-    image_sha256: Sha256
+    image_sha256: Sha256 | Literal[""]
     mask_sha256: Sha256 | Literal[""]
     pixels_sha256: Sha256 | Literal[""]
     maskbits_sha256: Sha256 | Literal[""]
@@ -79,8 +79,10 @@ class Row(BaseModel):
             return self
         if (self.label == 1) != bool(self.mask) or bool(self.mask) != bool(self.maskbits_sha256):
             raise ValueError("a forged image needs a mask and its hash, an authentic one has none")
-        if not (self.image and self.pixels_sha256 and self.height and self.width):
-            raise ValueError("image, pixels_sha256, height and width are needed")
+        if not (self.image and self.image_sha256 and self.pixels_sha256):
+            raise ValueError("image, image_sha256 and pixels_sha256 are needed")
+        if not (self.height and self.width):
+            raise ValueError("height and width are needed")
         return self
 
     @property

@@ -29,6 +29,10 @@ def empty_mask(source: Path) -> None:
     save(source / "Gt/bad.png", np.zeros((12, 20), dtype=bool))
 
 
+def full_mask(source: Path) -> None:
+    save(source / "Gt/bad.png", np.ones((12, 20), dtype=bool))
+
+
 def grey_mask(source: Path) -> None:
     save(source / "Gt/bad.png", np.full((12, 20), 127, dtype=np.uint8))
 
@@ -57,8 +61,9 @@ def truncated_image(source: Path) -> None:
 FAULTS: dict[Callable[[Path], None], tuple[str, ...]] = {
     other_size: ("24×12", "20×12"),
     transposed: ("12×20", "20×12"),
-    empty_mask: ("empty",),
-    grey_mask: ("empty",),
+    empty_mask: ("empty", "highest level 0 of 255"),
+    full_mask: ("full",),
+    grey_mask: ("empty", "highest level 127 of 255"),
     missing_mask: ("no mask",),
     two_masks: ("bad.png", "bad_gt.png"),
     unreadable_mask: ("not an image",),
@@ -138,13 +143,18 @@ def test_nothing_left(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
-def test_full_mask_is_kept(source: Path, tmp_path: Path) -> None:
-    """A picture forged all over is odd, not wrong; nothing is inverted."""
-    save(source / "Gt/bad.png", np.ones((12, 20), dtype=bool))
-    import_folder(source, tmp_path / "m", "mine")
+def test_nearly_full_mask_is_kept(source: Path, tmp_path: Path) -> None:
+    """A picture forged nearly all over is odd, not wrong: a warning, and nothing is inverted."""
+    mask = np.ones((12, 20), dtype=bool)
+    mask[5, 5] = False
+    save(source / "Gt/bad.png", mask)
+    result = import_folder(source, tmp_path / "m", "mine")
     opened = open_folder(tmp_path / "m")
-    assert opened.rows[1].fg_fraction == 1
-    assert opened.mask(opened.rows[1]).all()
+    assert np.array_equal(opened.mask(opened.rows[1]), mask)
+    (warning,) = result.report["warnings"]
+    assert warning["image"] == "Tp/bad.png"
+    assert "99.6%" in warning["warning"]
+    assert "inverted" in warning["warning"]
 
 
 @pytest.mark.parametrize("allow", [False, True])
