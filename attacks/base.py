@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from advbench.attacks.batching import default_batch
+from advbench.attacks.batching import default_batch, side_by_side
 from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError, plain_message
 from advbench.pixels import quantise, to_unit
@@ -150,7 +150,8 @@ class Attack(BaseModel, ABC):
             images: uint8 N×3×H×W at the victim's working size; left as they are.
             masks: bool N×H×W or N×1×H×W, True = forged.
             ids: N names; the keys of the per-image random streams.
-            batch: most rows that meet the victim at once; by default 1 on the CPU.
+            batch: most rows that meet the victim at once; by default 1 on the CPU, where each
+                torch thread takes a row of its own.
 
         Returns:
             per variant a :class:`Result` on the CPU.
@@ -161,7 +162,10 @@ class Attack(BaseModel, ABC):
         _check(images, masks, ids)
         x = to_unit(images.to(victim.device)).contiguous()
         y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
-        with reference_mode(victim.network):
+        with (
+            reference_mode(victim.network),
+            side_by_side(victim.device, victim.reentrant),
+        ):
             # Cloned within, so that tensors made under a caller's inference_mode can be used.
             found = self.perturb(
                 victim, x.clone(), y.clone(), ids, seed, batch or default_batch(victim.device)

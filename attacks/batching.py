@@ -1,9 +1,13 @@
-"""Rows in batches that shrink when memory runs out; the result is the same either way."""
+"""Rows in batches that shrink when memory runs out, side by side on a CPU; the result is the same
+either way."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -13,6 +17,8 @@ R = TypeVar("R")
 
 GPU_BATCH = 8
 
+_pool: ContextVar[ThreadPoolExecutor | None] = ContextVar("pool", default=None)
+
 
 def default_batch(device: torch.device) -> int:
     """Rows that meet the victim at once: one on the CPU, where kernels sum in an order that
@@ -20,14 +26,57 @@ def default_batch(device: torch.device) -> int:
     return 1 if device.type == "cpu" else GPU_BATCH
 
 
+def images_at_once(device: torch.device) -> int:
+    """How many images to hand to an attack together."""
+    return torch.get_num_threads() if device.type == "cpu" else GPU_BATCH
+
+
+@contextmanager
+def side_by_side(device: torch.device, reentrant: bool = True) -> Iterator[None]:
+    """On the CPU, one thread a row and as many rows at a time as there were threads.
+
+    Some kernels sum in an order that depends on their threads, so bytes would depend on the
+    machine; and rows scale better than the kernels of one.
+
+    Args:
+        reentrant: whether several threads may be in the victim at once.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads) if threads > 1 and reentrant else None
+    token = _pool.set(pool)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _pool.reset(token)
+        if pool is not None:
+            # After an interrupt there is nothing to wait for.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 def in_batches(
     rows: Sequence[T], batch: int, work: Callable[[Sequence[T]], Sequence[R]]
 ) -> list[R]:
-    """``work`` over ``rows`` in order, ``batch`` at a time, one result a row.
+    """``work`` over ``rows``, ``batch`` at a time, one result a row, in their order.
 
     Out of memory halves the batch and does the same rows again from their beginning; a single row
     that does not fit raises.
     """
+    pool = _pool.get()
+    if pool is None:
+        return _one_after_another(rows, batch, work)
+    chunks = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    done = pool.map(lambda chunk: _one_after_another(chunk, batch, work), chunks)
+    return [result for part in done for result in part]
+
+
+def _one_after_another(
+    rows: Sequence[T], batch: int, work: Callable[[Sequence[T]], Sequence[R]]
+) -> list[R]:
     results: list[R] = []
     while len(results) < len(rows):
         chunk = rows[len(results) : len(results) + batch]

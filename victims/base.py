@@ -35,6 +35,8 @@ class Victim(ABC):
             ``antialias`` widens the filter when shrinking as PIL does.
         objectives: what it can be trained by, ``module:Class`` by name, its own one first.
         recipes: per size, the fields of the training recipe that differ from the defaults.
+        reentrant: whether several threads may be in :meth:`logits` at once, as on the CPU; False
+            where the network keeps something of a pass in itself.
         dead_keys: prefixes of keys in the authors' file that the network does without.
         network: the ``nn.Module``; the full size has exactly the authors' state_dict keys.
         weights: where the weights came from, with their sha256 and a label.
@@ -46,6 +48,7 @@ class Victim(ABC):
     resampling: ClassVar[Literal["bilinear", "antialias"]] = "bilinear"
     objectives: ClassVar[dict[str, str]] = {"plain": PLAIN_OBJECTIVE}
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {}
+    reentrant: bool = True
     dead_keys: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, network: nn.Module, weights: Weights, size: Size = "full") -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from advbench.attacks.base import Attack
-from advbench.attacks.batching import default_batch
+from advbench.attacks.batching import images_at_once
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.engines import local
@@ -219,7 +219,7 @@ def _execute(request: Request, root: Path, task: Task) -> Iterator[int]:
         attack.variant_name(intensity): [] for intensity in attack.intensities
     }
     started = time.perf_counter()
-    for rows in _same_shapes(task.rows, originals, default_batch(victim.device)):
+    for rows in _same_shapes(task.rows, originals, images_at_once(victim.device)):
         pairs = [originals.get(row.sample_id) for row in rows]
         images = np.stack([image for image, _ in pairs])
         masks = np.stack([fit_mask(mask, image) for image, mask in pairs])

@@ -38,6 +38,7 @@ class Toy(Victim):
     ) -> None:
         super().__init__(network, Weights("0" * 64, "toy"), "small")
         self.watch = watch
+        self.reentrant = watch is None
         self.threshold = threshold
 
     @classmethod

@@ -96,6 +96,7 @@ def forty(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_suite_killed_twenty_times(forty, tmp_path, advbench_command):
     """Of more than two hundred units none is lost, and none is made again once it is there."""
     (tmp_path / "suite.toml").write_text(SUITE)

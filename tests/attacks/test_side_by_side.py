@@ -1,0 +1,84 @@
+"""On the CPU each torch thread takes a row: the bytes are those of one thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from .toys import ALL, Toy, pictures, wavy_net
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Meeting(Toy):
+    """Lets nobody out before two were in, where it may; counts who is inside."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__(wavy_net())
+        self.reentrant = reentrant
+        self.barrier = threading.Barrier(2, timeout=20)
+        self.lock = threading.Lock()
+        self.inside = self.most = self.calls = 0
+        self.kernel_threads: set[int] = set()
+
+    def logits(self, images: Tensor) -> Tensor:
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.kernel_threads.add(torch.get_num_threads())
+            self.calls += 1
+            early = self.calls <= 2
+        if self.reentrant and early:
+            self.barrier.wait()
+        try:
+            return super().logits(images)
+        finally:
+            with self.lock:
+                self.inside -= 1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_as_many_threads_as_there_are_give_the_same_bytes(name: str) -> None:
+    found = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(pictures(5).attacked(ALL[name], Toy(wavy_net())))
+        assert torch.get_num_threads() == threads
+    for variant, result in found[0].items():
+        for other in found[1:]:
+            assert torch.equal(result.images, other[variant].images)
+
+
+def test_rows_are_in_the_victim_at_once() -> None:
+    torch.set_num_threads(2)
+    victim = Meeting(reentrant=True)
+    pictures(4).attacked(ALL["bim"], victim)
+    assert victim.most == 2
+    assert victim.kernel_threads == {1}
+
+
+def test_a_victim_that_is_not_reentrant_is_entered_once_at_a_time() -> None:
+    torch.set_num_threads(2)
+    victim = Meeting(reentrant=False)
+    pictures(4).attacked(ALL["bim"], victim)
+    assert victim.most == 1
+    assert victim.kernel_threads == {1}
+
+
+def test_an_error_in_a_thread_is_raised_and_leaves_the_threads_as_they_were() -> None:
+    torch.set_num_threads(3)
+    victim = Toy(wavy_net())
+    victim.logits = lambda images: 1 / 0  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        pictures(4).attacked(ALL["bim"], victim)
+    assert torch.get_num_threads() == 3
+    assert len(pictures(4).attacked(ALL["bim"], Toy(wavy_net()))) == len(ALL["bim"].intensities)
