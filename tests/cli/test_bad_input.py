@@ -43,7 +43,7 @@ def complaint(ran) -> str:
         ("generate --attack bim --set decay", "not of the form key=value"),
         ("generate --attack bim --profile fast", "unknown profile 'fast'; there are default"),
         ("generate --attack pgd --dataset nowhere", "unknown dataset 'nowhere'; known: builtin"),
-        ("generate --attack pgd --dataset casiav1", "dataset import folder PATH --name NAME"),
+        ("generate --attack pgd --dataset casiav1", "advbench dataset import casiav1 PATH"),
         ("generate --attack pgd --device gpu9", "--device gpu9"),
         (
             "generate --attack pgd --weights nothing.pt --dataset {mine}",
@@ -80,7 +80,14 @@ def complaint(ran) -> str:
             "recipe: batch: a batch of 1 needs a crop above 32",
         ),
         ("train ansm --victim ifosn --dataset {mine}", "has no train split to train with"),
-        ("dataset import casiav1 x --name y", "layout 'casiav1' is not in this version"),
+        ("dataset import casiav1 {empty}", "{empty}: holds no part of CASIA v1: neither tampered"),
+        ("dataset import casiav1 x", "x: no such folder"),
+        ("dataset import casia1 x", "unknown layout 'casia1'; did you mean casiav1"),
+        ("dataset import zzz x", "there are casiav1, casiav2, columbia, imd20, misd, folder"),
+        ("dataset import folder {empty}", "layout folder needs a name for the dataset; add --name"),
+        ("dataset import imdlbenco {empty} --name y", "no such file; layout imdlbenco takes a JSO"),
+        ("dataset import misd x --images a", "--images and --masks are options of folder"),
+        ("dataset import misd x --inverted a", "--inverted is an option of columbia"),
         ("dataset import folder {empty}/none --name y", "no such folder"),
         ("dataset import folder {empty} --name Y-y", "use a-z, 0-9 and _"),
         ("dataset build columbia", "only builtin can"),
@@ -92,7 +99,8 @@ def complaint(ran) -> str:
 def test_refusals(arguments, expected, imported, tmp_path, advbench_command):
     (tmp_path / "empty").mkdir()
     text = arguments.format(mine=imported / "datasets" / "mine", empty=tmp_path / "empty")
-    assert expected in complaint(advbench_command(*text.split()))
+    found = complaint(advbench_command(*text.split()))
+    assert expected.format(empty=tmp_path / "empty") in found
 
 
 def test_debug_shows_the_traceback(advbench_command):
@@ -130,9 +138,14 @@ def test_mask_of_another_size(pictures, tmp_path, advbench_command):
         (pictures / "masks" / "photo4.png").read_bytes()
     )
     run = ("dataset", "import", "folder", pictures, "--name", "mine", "--out", tmp_path / "out")
-    line = complaint(advbench_command(*run))
-    assert "photo0.png: its mask photo0.png is 40×33, the image 48×40" in line
+    ran = advbench_command(*run)
+    line = complaint(ran)
+    assert "photo0.png: size-mismatch: its mask photo0.png is 40×33, the image 48×40" in line
     assert "--allow-exclude" in line
+    (row,) = (row for row in ran.err.splitlines() if "│" in row and "photo0" in row)
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells[:2] == ["images/photo0.png", "size-mismatch"]
+    assert cells[2] == "its mask photo0.png is 40×33, the image 48×40"
     assert advbench_command(*run, "--allow-exclude").code == 0
 
 
