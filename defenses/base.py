@@ -25,6 +25,7 @@ class Defense(BaseModel, ABC):
         random: its result depends on a random stream, keyed by seed, image id and strength.
         differentiable: gradients flow through :meth:`defend`; otherwise an attack that goes
             through it uses the identity as surrogate (:meth:`through`).
+        reentrant: several threads may be in :meth:`defend` at once, as on the CPU.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +34,7 @@ class Defense(BaseModel, ABC):
     strength_field: ClassVar[str | None] = None
     random: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
+    reentrant: ClassVar[bool] = True
 
     @classmethod
     def create(cls, **settings: Any) -> Self:

@@ -7,12 +7,14 @@ it was computed from; a cell whose key is unchanged, the undefended one above al
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from advbench.attacks.batching import images_at_once, in_batches, side_by_side
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.errors import AdvbenchError
@@ -140,10 +142,8 @@ def evaluate(
         done = 0
         for variant, keys in pending.todo:
             records: dict[Cell, list[Record]] = {cell: [] for cell in keys}
-            for number, sample in enumerate(_samples(variant, originals)):
-                if number % TRIM_EVERY == 0:
-                    release_freed()
-                for cell, record in scorer.records(sample, list(keys)):
+            for scored in _side_by_side(scorer, list(keys), _samples(variant, originals)):
+                for cell, record in scored:
                     records[cell].append(record)
                 done += len(keys)
                 progress(f"{identity['name']} on {variant.name}", done, pending.cost)
@@ -152,6 +152,24 @@ def evaluate(
                 write_records(path, rows, keys[cell])
                 summary.scored += len(rows)
     return summary
+
+
+def _side_by_side(
+    scorer: Scorer, cells: Sequence[Cell], samples: Iterable[Sample]
+) -> Iterator[list[tuple[Cell, Record]]]:
+    """The records of each sample, in order; on the CPU as many at a time as there are threads."""
+    device = scorer.victim.device
+    reentrant = scorer.victim.reentrant and all(cell.defense.reentrant for cell in cells)
+    at_once = images_at_once(device)
+    waiting = iter(samples)
+    with side_by_side(device, reentrant):
+        for number in itertools.count():
+            if number * at_once % TRIM_EVERY < at_once:
+                release_freed()
+            some = list(itertools.islice(waiting, at_once))
+            if not some:
+                return
+            yield from in_batches(some, 1, lambda one: [list(scorer.records(one[0], cells))])
 
 
 def find_pending(request: Request, summary: Summary) -> list[Pending]:
