@@ -45,16 +45,19 @@ class Shard:
             raise self._damaged("the number of records is not the one noted")
 
     def column(self, name: str) -> Any:
-        """A column of the index, one value a record."""
-        return self._guarded(lambda: self._file[f"index/{name}"][:])
+        """A column of the index, one value a record; read once."""
+        if name not in self._cache:
+            self._cache[name] = self._guarded(lambda: self._file[f"index/{name}"][:])
+        return self._cache[name]
 
     def texts(self, name: str) -> list[str]:
         """A column of text."""
-        return self._guarded(lambda: [bytes(v).decode() for v in self._file[f"index/{name}"][:]])
+        column = self.column(name)
+        return self._guarded(lambda: [bytes(v).decode() for v in column])
 
     def sha256_of(self, number: int, column: str = "image_sha256") -> str:
         """A hash of the index as hexadecimal digits."""
-        return self._guarded(lambda: bytes(self._columns(column)[number]).hex())
+        return self._guarded(lambda: bytes(self.column(column)[number]).hex())
 
     def original(self, number: int) -> tuple[Image, Mask]:
         """Image and mask of a shard of originals, checked against their hashes."""
@@ -77,7 +80,7 @@ class Shard:
 
     def residual(self, number: int) -> Any:
         """The stored residual (int8 H×W×3), or None where the full image is stored."""
-        return self._array(number, "residual") if self._columns("encoding")[number] else None
+        return self._array(number, "residual") if self.column("encoding")[number] else None
 
     def check_content(self) -> None:
         """Read every array (HDF5 checks its own sums) and compare all hashes that need no other
@@ -90,7 +93,7 @@ class Shard:
             if self.settings.kind == ORIGINALS:
                 self.original(number)
             else:
-                self._array(number, "residual" if self._columns("encoding")[number] else "image")
+                self._array(number, "residual" if self.column("encoding")[number] else "image")
             hashed.append((sample_id, *(self.sha256_of(number, column) for column in columns)))
         if content_sha256(self.settings.sha256, hashed) != self.content_sha256:
             raise self._damaged("its index is not what was written")
@@ -102,11 +105,6 @@ class Shard:
         if noise.shape != original.shape:
             raise self._damaged(f"{self.sample_ids[number]} has another shape than its original")
         return restore(original, noise)
-
-    def _columns(self, name: str) -> Any:
-        if name not in self._cache:
-            self._cache[name] = self.column(name)
-        return self._cache[name]
 
     @cached_property
     def _cache(self) -> dict[str, Any]:
@@ -175,7 +173,7 @@ class Originals:
             if entry.settings.kind == ORIGINALS
             for number, sample_id in enumerate(entry.sample_ids)
         }
-        self._open = _Handles()
+        self._open = Handles()
 
     def __contains__(self, sample_id: str) -> bool:
         return sample_id in self._where
@@ -223,7 +221,7 @@ class ShardDataset:
             if entry.settings.kind == ADVERSARIAL
             for number in range(len(entry.sample_ids))
         ]
-        self._open = _Handles()
+        self._open = Handles()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -245,8 +243,8 @@ class ShardDataset:
         }
 
 
-class _Handles:
-    """A few open shards per process; handles survive neither fork nor pickling."""
+class Handles:
+    """A few open shards per process, the last used; handles survive neither fork nor pickling."""
 
     def __init__(self, limit: int = 8) -> None:
         self._limit = limit
@@ -261,6 +259,11 @@ class _Handles:
         while len(self._shards) > self._limit:
             self._shards.popitem(last=False)[1].__exit__(None, None, None)
         return shard
+
+    def close(self) -> None:
+        """Close them all."""
+        while self._shards:
+            self._shards.popitem()[1].__exit__(None, None, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_limit": self._limit, "_shards": OrderedDict(), "_process": -1}
