@@ -36,7 +36,7 @@ def remove_stale_temporaries(folder: Path) -> None:
         process = temporary.name.rpartition("-")[2]
         if not re.fullmatch("[0-9]{1,9}", process):
             continue
-        if int(process) != os.getpid() and not _is_running(int(process)):
+        if int(process) != os.getpid() and not is_running(int(process)):
             with suppress(OSError):
                 temporary.unlink()
 
@@ -47,7 +47,8 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether a process of that number runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
