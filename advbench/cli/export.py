@@ -1,0 +1,100 @@
+"""``advbench export``: shards as a dataset that others load."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from advbench.cli.options import json_option, out_option, several
+from advbench.cli.progress import Progress
+
+# As in advbench.exports.format, which is not imported for a help text.
+FORMATS = ("png", "webdataset", "huggingface")
+
+
+@click.command()
+@click.argument("format_name", metavar="FORMAT", type=click.Choice(FORMATS))
+@click.option(
+    "--to",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The folder to make; new or empty.",
+)
+@several("--dataset", help="Only these datasets [all that there are shards of].")
+@several("--victim", help="Only these victims.")
+@several("--attack", help="Only these attacks (pgd) or variants (pgd-3).")
+@click.option("--include-images", is_flag=True, help="Images also where no manifest allows them.")
+@click.option(
+    "--shard-bytes",
+    type=click.IntRange(min=1),
+    help="Largest tar or Parquet file, a photograph at least [268435456].",
+)
+@click.option("--url", help="Where it will be published, for croissant.json and the card.")
+@click.option("--creator", default="advbench", show_default=True, help="Who publishes it.")
+@out_option
+@json_option
+def export(
+    format_name: str,
+    to: Path,
+    dataset: Sequence[str],
+    victim: Sequence[str],
+    attack: Sequence[str],
+    include_images: bool,
+    shard_bytes: int | None,
+    url: str | None,
+    creator: str,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Write the adversarial images below --out as a dataset to publish: png (Tp and Gt folders),
+    webdataset (tar files) or huggingface (Parquet), with a data card and Croissant metadata.
+
+    Images whose dataset's terms do not allow redistribution go out as residuals only. The same
+    shards give the same bytes; what fails leaves nothing behind.
+
+    \b
+    advbench export png --to published
+    advbench export webdataset --to tars --victim ifosn --attack pgd,fgsm-1
+    advbench export huggingface --to hub --dataset mine --include-images
+    """
+    from advbench.exports.export import Request
+    from advbench.exports.export import export as run
+    from advbench.exports.format import SHARD_BYTES, format_of
+
+    if shard_bytes is not None and not format_of(format_name).bounded:
+        raise click.UsageError(
+            f"--shard-bytes is no option of {format_name}; it has a file for each image"
+        )
+    request = Request(
+        format_name,
+        out,
+        to,
+        dataset,
+        victim,
+        attack,
+        include_images,
+        shard_bytes or SHARD_BYTES,
+        url,
+        creator,
+    )
+    try:
+        with Progress(quiet=as_json) as progress:
+            summary = run(request, progress.counting("exporting", "images"))
+    except KeyboardInterrupt:
+        click.echo("advbench: error: stopped; nothing was exported", err=True)
+        sys.exit(130)
+    if as_json:
+        click.echo(json.dumps({"format": format_name, "to": str(to), **asdict(summary)}, indent=2))
+        return
+    for name, sentence in summary.terms.items():
+        click.echo(f"{name}: {sentence}")
+    click.echo(
+        f"{summary.images} adversarial images of {summary.photographs} photographs in {to}: "
+        f"{summary.files} files, {summary.bytes / 1e6:.1f} MB"
+    )
+    click.echo(f"content sha256 {summary.content_sha256}")

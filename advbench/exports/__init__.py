@@ -1,0 +1,7 @@
+"""Publishing: what the shards hold, in the formats that others load.
+
+A format is one file with a subclass of :class:`advbench.exports.format.Format`, named in
+``FORMATS`` of the same module. What is exported (``selection``, ``photographs``), under which terms
+(``terms``), with which columns (``columns``), card (``card``) and Croissant metadata
+(``croissant``) is the same for all of them.
+"""

@@ -1,0 +1,182 @@
+"""Export shards: choose, look up the terms, write one format, describe it; whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import advbench
+from advbench.exports.card import card
+from advbench.exports.columns import COLUMNS, Row
+from advbench.exports.croissant import About, croissant
+from advbench.exports.format import SHARD_BYTES, Format, format_of
+from advbench.exports.ledger import Ledger, Made, made
+from advbench.exports.photographs import photographs
+from advbench.exports.selection import Group, select
+from advbench.exports.target import whole_folder
+from advbench.exports.terms import Terms, terms_of
+from advbench.files import file_sha256
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export.
+
+    Attributes:
+        format: a name of :data:`advbench.exports.format.FORMATS`.
+        out: the output folder with ``shards`` and ``datasets``.
+        to: the folder to make.
+        datasets, victims, attacks: only these; see :func:`advbench.exports.selection.select`.
+        include_images: images also where no manifest allows it.
+        shard_bytes: largest file of the formats that bound theirs.
+        url, creator: what Croissant says about where it is published, and by whom.
+    """
+
+    format: str
+    out: Path
+    to: Path
+    datasets: Sequence[str] = ()
+    victims: Sequence[str] = ()
+    attacks: Sequence[str] = ()
+    include_images: bool = False
+    shard_bytes: int = SHARD_BYTES
+    url: str | None = None
+    creator: str = "advbench"
+
+
+@dataclass
+class Summary:
+    """What was exported.
+
+    Attributes:
+        terms: of each dataset, what was done and why.
+    """
+
+    images: int = 0
+    photographs: int = 0
+    files: int = 0
+    bytes: int = 0
+    content_sha256: str = ""
+    terms: dict[str, str] = field(default_factory=dict)
+
+
+def export(request: Request, progress: Progress = lambda done, total: None) -> Summary:
+    """Make the folder; memory holds one photograph with its variants, or one row group of Parquet.
+
+    Raises:
+        AdvbenchError: nothing to export, the folder is not empty, a manifest at fault, a full disk.
+        DamagedShardError: a shard is not what was written.
+    """
+    with whole_folder(request.to) as folder:
+        groups = select(request.out / "shards", request.datasets, request.victims, request.attacks)
+        terms = terms_of(groups, request.out, request.include_images)
+        form = format_of(request.format)(folder, request.shard_bytes)
+        ledger = _write(form, groups, terms, progress)
+        sums, files, size = _write_sums(folder)
+        known = made(groups)
+        about = _about(request, groups, terms, ledger, known)
+        columns = [*COLUMNS, *form.locations]
+        text = croissant(about, form.distribution(sums), columns, sums)
+        (folder / "croissant.json").write_text(text, encoding="utf-8")
+        text = card(form, groups, terms, ledger, known, columns, request.url)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+    return Summary(
+        ledger.images,
+        len(ledger.photographs),
+        files,
+        size,
+        ledger.content_sha256,
+        {name: term.sentence for name, term in sorted(terms.items())},
+    )
+
+
+def _write(
+    form: Format, groups: Sequence[Group], terms: Mapping[str, Terms], progress: Progress
+) -> Ledger:
+    ledger = Ledger()
+    total = sum(group.images for group in groups)
+    with _metadata(form) as write_row:
+        for group in groups:
+            with_images = terms[group.dataset_id].with_images
+            for photograph in photographs(group):
+                ledger.note_photograph(photograph)
+                for identity, row in form.add(photograph, with_images):
+                    ledger.note_image(identity)
+                    write_row(row)
+                progress(ledger.images, total)
+            form.end_group(group)
+    return ledger
+
+
+@contextmanager
+def _metadata(form: Format) -> Iterator[Callable[[Row], object]]:
+    """``metadata.csv``, a row at a time."""
+    with (form.folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        names = [column.name for column in (*COLUMNS, *form.locations)]
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        yield writer.writerow
+
+
+def _write_sums(folder: Path) -> tuple[dict[str, str], int, int]:
+    """``SHA256SUMS`` over what is there.
+
+    Returns:
+        sha256 by path of every file but PNGs (there may be very many), how many files, how large.
+    """
+    sums, size = {}, 0
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    with (folder / "SHA256SUMS").open("w", encoding="utf-8") as file:
+        for path in paths:
+            name, digest = path.relative_to(folder).as_posix(), file_sha256(path)
+            file.write(f"{digest}  {name}\n")
+            size += path.stat().st_size
+            if path.suffix != ".png":
+                sums[name] = digest
+    sums["SHA256SUMS"] = file_sha256(folder / "SHA256SUMS")
+    return sums, len(paths), size
+
+
+def _about(
+    request: Request,
+    groups: Sequence[Group],
+    terms: Mapping[str, Terms],
+    ledger: Ledger,
+    known: Made,
+) -> About:
+    datasets, victims, variants = (
+        ", ".join(sorted(names))
+        for names in (
+            {group.dataset for group in groups},
+            {group.victim for group in groups},
+            {variant for group in groups for variant in group.variants},
+        )
+    )
+    return About(
+        name=f"advbench-{'-'.join(sorted(terms))}",
+        description=(
+            f"{ledger.images} adversarial images of {len(ledger.photographs)} forged photographs "
+            f"of {datasets}: attacks {variants} on the forgery localizers {victims}. "
+            + " ".join(f"{name}: {term.sentence}." for name, term in sorted(terms.items()))
+        ),
+        version=advbench.__version__,
+        licences=[_licence(name, term) for name, term in sorted(terms.items())],
+        cited="; ".join(
+            [t.info.citation for t in terms.values() if t.info and t.info.citation]
+            or [f"advbench {advbench.__version__}, content sha256 {ledger.content_sha256}"]
+        ),
+        creator=request.creator,
+        published=known.last_day,
+        url=request.url,
+    )
+
+
+def _licence(name: str, term: Terms) -> str:
+    if term.info is None:
+        return f"{name}: unknown"
+    return f"{name}: " + "; ".join(f"{key} {text}" for key, text in term.info.licence.items())

@@ -1,0 +1,72 @@
+"""The folder of an export: written beside its place, put there whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from advbench.errors import AdvbenchError, from_os_error
+from advbench.files import is_running
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside ``target`` that becomes it at the end, or goes if anything fails.
+
+    Raises:
+        AdvbenchError: ``target`` is a file, a mount point or not empty; the disk is full.
+    """
+    _check(target)
+    target = target.resolve()
+    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(target)
+        temporary.mkdir()
+        yield temporary
+        # The name must not outlive a power cut that the bytes do not; one call for all files.
+        os.sync()
+        temporary.rename(target)
+    except OSError as error:
+        raise _in_one_line(error, target) from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(temporary)
+
+
+def _check(target: Path) -> None:
+    if target.is_dir():
+        if any(target.iterdir()):
+            another = (target / "croissant.json").is_file()
+            what = "holds another export" if another else "is not empty"
+            raise AdvbenchError(f"--to {target}: {what}; give a new or an empty folder")
+        if target.is_mount():
+            raise AdvbenchError(f"--to {target}: a mount point; give a new folder inside it")
+    elif target.exists():
+        raise AdvbenchError(f"--to {target}: a file stands there; give a new or an empty folder")
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what exports to the same place left that no longer run."""
+    for left in target.parent.glob(f".{target.name}.tmp-*"):
+        process = left.name.rpartition("-")[2]
+        if not re.fullmatch("[0-9]{1,9}", process):
+            continue
+        if int(process) == os.getpid() or not is_running(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _in_one_line(error: OSError, target: Path) -> Exception:
+    if error.errno in _FULL:
+        return AdvbenchError(
+            f"--to {target}: the disk is full or a file may not grow that large; nothing was "
+            "exported; free some space or give --to elsewhere"
+        )
+    return from_os_error(error) or error
