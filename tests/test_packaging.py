@@ -48,6 +48,7 @@ def test_every_module_is_in_the_wheel(names):
 def test_manifests_weights_and_types_are_in_the_wheel(names):
     assert {
         "advbench/py.typed",
+        "advbench/exports/card.md.jinja",
         "advbench/manifests/datasets/builtin/dataset.json",
         "advbench/manifests/datasets/builtin/manifest.csv",
         "advbench/victims/weights/ifosn-small.safetensors",
