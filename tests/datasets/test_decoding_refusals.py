@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,22 @@ def test_damaged_bytes(
             assert str(path) in one_line(error)
         else:
             assert (found if decode is decode_mask else found.pixels).size > 0
+
+
+def test_threads_share_the_guards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However threads interleave, no truncated file passes, and Pillow is left as it was."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 17)
+    data = encoded("JPEG")
+    (tmp_path / "whole.jpg").write_bytes(data)
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
+
+    def decode(number: int) -> bool:
+        path = tmp_path / ("cut.jpg" if number % 3 else "whole.jpg")
+        return outcome(decode_image, path)[1] is None
+
+    with ThreadPoolExecutor(8) as pool:
+        passed = list(pool.map(decode, range(300)))
+    assert passed == [number % 3 == 0 for number in range(300)]
+    assert PillowImage.MAX_IMAGE_PIXELS == 17
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
