@@ -13,6 +13,7 @@ import click
 from advbench.cli.options import (
     chosen,
     device_option,
+    engine_options,
     json_option,
     limit_option,
     out_option,
@@ -31,6 +32,7 @@ from advbench.registry import DEFENSES, VICTIMS
 
 if TYPE_CHECKING:
     from advbench.defenses.base import Defense
+    from advbench.engines.units import Engine
     from advbench.victims.base import Victim
 
 # Fields of defenses whose option has another name.
@@ -52,6 +54,7 @@ OPTIONS = {"weights": "ansm-weights"}
 @weights_option
 @seed_option
 @device_option
+@engine_options
 @out_option
 @plugin_option
 @json_option
@@ -70,6 +73,7 @@ def evaluate(
     weights: str | None,
     seed: int,
     device: str,
+    engine: Engine,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -100,7 +104,7 @@ def evaluate(
         return load_identified(identity, weights, where)
 
     with Progress() as progress:
-        summary = run(request, load, progress.measured_in("images × defenses"))
+        summary = run(request, load, progress.measured_in("images × defenses"), engine)
     found = write_tables(out)
     if as_json:
         click.echo(json.dumps(asdict(summary) | found.as_json(), indent=2))

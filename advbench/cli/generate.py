@@ -13,6 +13,7 @@ import click
 from advbench.cli.options import (
     chosen,
     device_option,
+    engine_options,
     json_option,
     limit_option,
     out_option,
@@ -32,6 +33,7 @@ from advbench.registry import ATTACKS, VICTIMS
 
 if TYPE_CHECKING:
     from advbench.attacks.base import Attack
+    from advbench.engines.units import Engine
 
 OTHER_NAMES = {"steps": "iterations"}
 
@@ -52,6 +54,7 @@ OTHER_NAMES = {"steps": "iterations"}
 @click.option("--repair", is_flag=True, help="Check all that is there; make damaged shards again.")
 @seed_option
 @device_option
+@engine_options
 @out_option
 @plugin_option
 @json_option
@@ -71,6 +74,7 @@ def generate(
     repair: bool,
     seed: int,
     device: str,
+    engine: Engine,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -105,7 +109,7 @@ def generate(
         for name in victims:
             model = VICTIMS.get(name).load(size=size, weights=weights_source(weights), device=where)
             request = Request(data, rows, model, attacks, out, seed, shard_size, repair)
-            summary = run(request, progress.measured_in("passes"))
+            summary = run(request, progress.measured_in("passes"), engine)
             found.append({"victim": name, "dataset": request.name, **asdict(summary)})
             if not as_json:
                 progress.note(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from advbench.errors import AdvbenchError, first_line
 from advbench.registry import Registry, add_plugin
+
+if TYPE_CHECKING:
+    from advbench.engines.units import Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,6 +88,82 @@ weights_option = click.option(
 size_option = click.option(
     "--size", type=click.Choice(["small", "full"]), help="Size of the victim's network."
 )
+
+
+def engine_options(command: F) -> F:
+    """Where units of work run; the command gets an ``engine``."""
+
+    @functools.wraps(command)
+    def with_engine(
+        *args: Any,
+        engine: str,
+        workers: int | None,
+        address: str | None,
+        unit_gpus: float | None,
+        unit_memory: float | None,
+        **options: Any,
+    ) -> Any:
+        where = choose_engine(engine, workers, address, unit_gpus, unit_memory, options["device"])
+        return command(*args, engine=where, **options)
+
+    for option in (
+        click.option("--unit-memory", type=float, metavar="GB", help="ray: what a unit asks for."),
+        click.option(
+            "--unit-gpus", type=float, metavar="N", help="ray: likewise [1 if one is here]."
+        ),
+        click.option("--address", help="ray: of a cluster, or auto [one is started here]."),
+        click.option(
+            "--workers", type=click.IntRange(min=1), help="local: processes [one a GPU, else 1]."
+        ),
+        click.option("--engine", type=click.Choice(["local", "ray"]), default="local"),
+    ):
+        with_engine = option(with_engine)
+    return with_engine  # type: ignore[return-value]
+
+
+def choose_engine(
+    name: str,
+    workers: int | None,
+    address: str | None,
+    unit_gpus: float | None,
+    unit_memory: float | None,
+    device: str,
+) -> Engine:
+    """The engine that the options name.
+
+    Raises:
+        AdvbenchError: an option of the other engine.
+    """
+    for engine, option, value in (
+        ("local", "--workers", workers),
+        ("ray", "--address", address),
+        ("ray", "--unit-gpus", unit_gpus),
+        ("ray", "--unit-memory", unit_memory),
+    ):
+        if value is not None and engine != name:
+            raise AdvbenchError(f"{option} is for --engine {engine}")
+    from advbench.engines.local import Local
+    from advbench.engines.ray import Ray
+
+    if name == "local" and workers == 1:
+        return Local()
+    gpus = _gpus(device)
+    if name == "local":
+        return Local(workers or max(1, len(gpus)), gpus)
+    asked = unit_gpus if unit_gpus is not None else min(1, len(gpus))
+    memory = int(unit_memory * 1e9) if unit_memory else None
+    return Ray(address, gpus=asked, memory=memory)
+
+
+def _gpus(device: str) -> tuple[str, ...]:
+    """The GPUs that workers may share out, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    if device not in ("auto", "cuda"):
+        return (device.removeprefix("cuda:"),) if device.startswith("cuda:") else ()
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    numbers = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
+    return tuple(numbers) if torch.cuda.is_available() else ()
 
 
 def chosen(registry: Registry, names: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import click
 from advbench.cli.options import (
     by_victim,
     device_option,
+    engine_options,
     json_option,
     limit_option,
     out_option,
@@ -27,6 +28,7 @@ from advbench.registry import VICTIMS
 
 if TYPE_CHECKING:
     from advbench.datasets.dataset import Dataset
+    from advbench.engines.units import Engine
     from advbench.pipelines.plan import Plan
     from advbench.pipelines.suite import Suite
     from advbench.victims.base import Victim
@@ -90,6 +92,7 @@ def plan(
 
 @click.command()
 @suite_options
+@engine_options
 def run(
     suite: str,
     dataset: Sequence[str],
@@ -98,6 +101,7 @@ def run(
     ansm_weights: Sequence[str],
     limit: int | None,
     device: str,
+    engine: Engine,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -131,6 +135,7 @@ def run(
             found.dataset,
             found.victim,
             progress.measured_in("s of work"),
+            engine,
         )
     tables = write_tables(out)
     if as_json:

@@ -1,12 +1,18 @@
-"""A unit of work: small enough to lose, keyed by its content."""
+"""A unit of work: small enough to lose, keyed by its content; and what every engine promises."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+# Does a payload; called with how much of the unit's cost is done, as it goes.
+Report = Callable[[int], None]
+Work = Callable[[T, Report], R]
 
 
 @dataclass(frozen=True)
@@ -29,3 +35,28 @@ class WorkUnit(Generic[T]):
     def key(self) -> str:
         """The content key: equal for equal work, whoever does it."""
         return hashlib.sha256("\n".join(self.parts).encode()).hexdigest()
+
+
+class Engine(Protocol):
+    """Where units run."""
+
+    def run(
+        self,
+        work: Work[T, R],
+        units: Sequence[WorkUnit[T]],
+        progress: Callable[[str, int, int], None],
+    ) -> Iterator[R]:
+        """Do each unit once, in any order; units of equal keys are one.
+
+        Args:
+            work: is pickled where it goes to another process.
+            progress: called with a unit's name, the cost that is done and that of all.
+
+        Raises:
+            AdvbenchError: what ``work`` raised, or a unit whose worker died again and again.
+        """
+
+
+def once_each(units: Sequence[WorkUnit[T]]) -> list[WorkUnit[T]]:
+    """The first of those of equal keys."""
+    return list({unit.key: unit for unit in reversed(units)}.values())[::-1]

@@ -7,18 +7,18 @@ it was computed from; a cell whose key is unchanged, the undefended one above al
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
-from advbench.attacks.batching import images_at_once, in_batches, side_by_side
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
+from advbench.engines.local import Local
+from advbench.engines.units import Engine, Report, WorkUnit
 from advbench.errors import AdvbenchError
-from advbench.memory import release_freed
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.scores.protocols import Protocol
@@ -26,8 +26,6 @@ from advbench.scores.records import Record, has_key, path_of, read_records, writ
 from advbench.shards.reader import Originals, Shard, ShardEntry, list_shards
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, Settings
 from advbench.victims.base import Victim
-
-TRIM_EVERY = 16  # images
 
 Progress = Callable[[str, int, int], None]
 LoadVictim = Callable[[dict[str, str]], Victim]
@@ -117,11 +115,13 @@ def evaluate(
     request: Request,
     load_victim: LoadVictim,
     progress: Progress = lambda what, done, total: None,
+    engine: Engine | None = None,
 ) -> Summary:
     """Score every wanted cell that is not there yet.
 
     Args:
         load_victim: from a victim's identity in the shards' settings to the victim.
+        engine: where units run; in this process by default.
 
     Raises:
         AdvbenchError: no shards, a damaged shard, weights that are not those of the shards.
@@ -138,38 +138,40 @@ def evaluate(
                 f"{victim.weights.label} ({victim.weights.sha256[:12]}); give --weights"
             )
         scorer = Scorer(pending.dataset, victim, request.protocol, request.seed)
-        originals = Originals(pending.originals)
-        done = 0
-        for variant, keys in pending.todo:
-            records: dict[Cell, list[Record]] = {cell: [] for cell in keys}
-            for scored in _side_by_side(scorer, list(keys), _samples(variant, originals)):
-                for cell, record in scored:
-                    records[cell].append(record)
-                done += len(keys)
-                progress(f"{identity['name']} on {variant.name}", done, pending.cost)
-            for cell, rows in records.items():
-                path = _path(request, pending.dataset, identity, variant, cell)
-                write_records(path, rows, keys[cell])
-                summary.scored += len(rows)
+        units = [
+            WorkUnit(
+                f"{identity['name']} on {variant.name}",
+                tuple(keys.values()),
+                len(variant.sample_ids) * len(keys),
+                (variant, keys),
+            )
+            for variant, keys in pending.todo
+        ]
+        work = partial(_score, request, scorer, pending.originals)
+        for scored in (engine or Local()).run(work, units, progress):
+            summary.scored += scored
     return summary
 
 
-def _side_by_side(
-    scorer: Scorer, cells: Sequence[Cell], samples: Iterable[Sample]
-) -> Iterator[list[tuple[Cell, Record]]]:
-    """The records of each sample, in order; on the CPU as many at a time as there are threads."""
-    device = scorer.victim.device
-    reentrant = scorer.victim.reentrant and all(cell.defense.reentrant for cell in cells)
-    at_once = images_at_once(device)
-    waiting = iter(samples)
-    with side_by_side(device, reentrant):
-        for number in itertools.count():
-            if number * at_once % TRIM_EVERY < at_once:
-                release_freed()
-            some = list(itertools.islice(waiting, at_once))
-            if not some:
-                return
-            yield from in_batches(some, 1, lambda one: [list(scorer.records(one[0], cells))])
+def _score(
+    request: Request,
+    scorer: Scorer,
+    originals: list[ShardEntry],
+    todo: tuple[Variant, dict[Cell, str]],
+    report: Report,
+) -> int:
+    """Score one variant before some cells and write their records; how many there are."""
+    variant, keys = todo
+    identity = victim_identity(scorer.victim)
+    records: dict[Cell, list[Record]] = {cell: [] for cell in keys}
+    samples = _samples(variant, Originals(originals))
+    for scored in scorer.side_by_side(samples, list(keys)):
+        for cell, record in scored:
+            records[cell].append(record)
+        report(len(keys))
+    for cell, rows in records.items():
+        write_records(_path(request, scorer.dataset, identity, variant, cell), rows, keys[cell])
+    return len(variant.sample_ids) * len(keys)
 
 
 def find_pending(request: Request, summary: Summary) -> list[Pending]:

@@ -219,7 +219,7 @@ def _peak(making: generate.Request) -> int:
 
 def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, plan: Plan) -> Stage:
     making, scoring = requests(suite, dataset, victim, out)
-    units = generate.missing_tasks(making, out / "shards", generate.Summary())
+    units = generate.missing_tasks(making, generate.Summary())
     cells = evaluate.cells_before(scoring.defenses, victim_identity(victim))
     speed = probe(making, Scorer(making.name, victim, scoring.protocol, suite.seed), cells)
     plan.peak_bytes = max(plan.peak_bytes, _peak(making))

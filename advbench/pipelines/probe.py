@@ -15,7 +15,7 @@ import torch
 
 from advbench.attacks.base import Attack
 from advbench.datasets.manifest import Row
-from advbench.pipelines.generate import Request, fit_mask
+from advbench.pipelines.making import Request, fit_mask
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.pixels import Image, Mask, Residual
 from advbench.shards.writer import GZIP_LEVEL

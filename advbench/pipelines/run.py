@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import advbench
+from advbench.engines.units import Engine
 from advbench.files import write_atomically
 from advbench.pipelines.evaluate import evaluate
 from advbench.pipelines.generate import generate
@@ -48,6 +49,7 @@ def run(
     load_dataset: LoadDataset,
     load_victim: LoadVictim,
     progress: Progress = lambda what, done, total: None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Do what is planned; a run that was killed goes on where it ended.
 
@@ -55,6 +57,7 @@ def run(
         name: the suite's; what was planned and what it took go to ``out/suites/NAME.json``.
         plan: of this suite, without faults.
         progress: in seconds of work.
+        engine: where units run; in this process by default.
 
     Returns:
         what it took: ``seconds``, ``gradients``, ``forwards``, ``bytes``, ``peak_bytes``, and how
@@ -73,8 +76,10 @@ def run(
         for dataset in datasets:
             making, scoring = requests(suite, dataset, victim, out)
             stage = planned[victim.name, making.name]
-            made = generate(making, overall.part(stage.attack_seconds))
-            scored = evaluate(scoring, partial(_same, victim), overall.part(stage.score_seconds))
+            made = generate(making, overall.part(stage.attack_seconds), engine)
+            scored = evaluate(
+                scoring, partial(_same, victim), overall.part(stage.score_seconds), engine
+            )
             took["gradients"] += made.passes
             took["made"] += made.made
             took["scored"] += scored.scored

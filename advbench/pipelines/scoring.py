@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 import advbench
+from advbench.attacks.batching import images_at_once, in_batches, side_by_side
 from advbench.defenses.base import Defense
+from advbench.memory import release_freed
 from advbench.pixels import Image, Mask, pixels_sha256
 from advbench.scores.metrics import auc, noise_metrics
 from advbench.scores.protocols import Protocol, iou
 from advbench.scores.records import Record
 from advbench.victims.base import Victim
+
+TRIM_EVERY = 16  # images
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,23 @@ class Scorer:
     victim: Victim
     protocol: Protocol
     seed: int = 0
+
+    def side_by_side(
+        self, samples: Iterable[Sample], cells: Sequence[Cell]
+    ) -> Iterator[list[tuple[Cell, Record]]]:
+        """The records of each sample, in order; on the CPU as many samples at a time as there are
+        threads."""
+        device = self.victim.device
+        reentrant = self.victim.reentrant and all(cell.defense.reentrant for cell in cells)
+        at_once, waiting = images_at_once(device), iter(samples)
+        with side_by_side(device, reentrant):
+            for number in itertools.count():
+                if number * at_once % TRIM_EVERY < at_once:
+                    release_freed()
+                some = list(itertools.islice(waiting, at_once))
+                if not some:
+                    return
+                yield from in_batches(some, 1, lambda one: [list(self.records(one[0], cells))])
 
     def records(self, sample: Sample, cells: Sequence[Cell]) -> Iterable[tuple[Cell, Record]]:
         """One record a cell."""

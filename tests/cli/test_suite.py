@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +72,48 @@ def test_a_plan_that_cannot_finish_ends_with_one(advbench_command, suite, import
     ],
 )
 def test_options_that_do_not_fit(advbench_command, suite, imported, options, message):
+    ran = advbench_command("run", suite, *PLUGIN, "--out", imported, *options)
+    assert ran.code == 2
+    assert message in ran.err.splitlines()[-1]
+
+
+@pytest.fixture
+def _ray_ends():
+    """The cluster that a command starts lasts as long as its process."""
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.mark.usefixtures("_ray_ends")
+@pytest.mark.parametrize("engine", [("--workers", "2"), ("--engine", "ray")])
+def test_engines_give_the_same(advbench_command, suite, imported, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+    found = {}
+    for name, options in (("here", ()), ("there", engine)):
+        out = tmp_path / name
+        shutil.copytree(imported / "datasets", out / "datasets")
+        ran = advbench_command("run", suite, *PLUGIN, "--out", out, "--json", *options)
+        assert ran.code == 0, ran.err
+        verified = advbench_command("verify", "--out", out, "--json")
+        took = json.loads(ran.out)["took"]
+        found[name] = (
+            json.loads(verified.out)["content_sha256"],
+            json.loads(ran.out)["table"],
+            (took["made"], took["gradients"], took["scored"]),
+        )
+    assert found["here"] == found["there"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--engine", "ray", "--workers", "2"), "--workers is for --engine local"),
+        (("--address", "auto"), "--address is for --engine ray"),
+        (("--engine", "ray", "--address", "127.0.0.1:1"), "--address 127.0.0.1:1: no Ray cluster"),
+    ],
+)
+def test_options_of_the_other_engine(advbench_command, suite, imported, options, message):
     ran = advbench_command("run", suite, *PLUGIN, "--out", imported, *options)
     assert ran.code == 2
     assert message in ran.err.splitlines()[-1]

@@ -12,7 +12,7 @@ import torch
 
 import advbench
 from advbench.errors import AdvbenchError, DamagedShardError
-from advbench.pipelines import generate as pipeline
+from advbench.pipelines import making
 from advbench.pipelines.generate import Request, generate
 from advbench.shards.index import read_index
 from advbench.shards.verify import verify
@@ -94,7 +94,7 @@ def test_order_and_missing_images_change_nothing(request_, tmp_path):
 def test_stopped_run_keeps_what_is_whole_and_resumes(request_, tmp_path, monkeypatch):
     """A failure while writing the third adversarial shard costs that shard alone."""
     generate(replace(request_, out=tmp_path / "whole"))
-    real, calls = pipeline.write_adversarial, []
+    real, calls = making.write_adversarial, []
 
     def failing(*arguments):
         calls.append(1)
@@ -102,11 +102,11 @@ def test_stopped_run_keeps_what_is_whole_and_resumes(request_, tmp_path, monkeyp
             raise OSError(28, "No space left on device", "shard")
         real(*arguments)
 
-    monkeypatch.setattr(pipeline, "write_adversarial", failing)
+    monkeypatch.setattr(making, "write_adversarial", failing)
     with pytest.raises(OSError, match="No space"):
         generate(request_)
     assert verify(request_.out / "shards").problems == []
-    monkeypatch.setattr(pipeline, "write_adversarial", real)
+    monkeypatch.setattr(making, "write_adversarial", real)
     resumed = generate(request_)
     assert 0 < resumed.reused < 25
     assert resumed.made + resumed.reused == 25

@@ -1,0 +1,115 @@
+"""The Ray engine: units on one machine or a cluster; Ray schedules, and repeats what was lost.
+
+A unit is a Ray task, so a worker or a node may be lost at any time: its tasks are done elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from advbench.engines.units import Work, WorkUnit, once_each
+from advbench.errors import AdvbenchError, first_line
+
+T = TypeVar("T")
+R = TypeVar("R")
+Progress = Callable[[str, int, int], None]
+
+RETRIES = 20  # of a unit whose worker dies; what it had written whole is not lost with it
+
+
+@dataclass(frozen=True)
+class Ray:
+    """Units as Ray tasks.
+
+    Attributes:
+        address: of a cluster, ``auto`` for the one this machine belongs to; None starts one here
+            that ends with the run.
+        cpus, gpus, memory: what each unit asks for; memory in bytes.
+    """
+
+    address: str | None = None
+    cpus: float = 1
+    gpus: float = 0
+    memory: int | None = None
+
+    def run(
+        self, work: Work[T, R], units: Sequence[WorkUnit[T]], progress: Progress
+    ) -> Iterator[R]:
+        """See :class:`advbench.engines.units.Engine`."""
+        ray = self._started()
+        pending = once_each(units)
+        total, done = sum(unit.cost for unit in pending), 0
+        shared = ray.put(pickle.dumps(work))
+        asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        if self.memory:
+            asked["memory"] = self.memory
+        task = ray.remote(_do).options(max_retries=RETRIES, **asked)
+        waiting = {task.remote([shared], unit.payload): unit for unit in pending}
+        try:
+            while waiting:
+                (reference,), _ = ray.wait(list(waiting), num_returns=1)
+                unit = waiting.pop(reference)
+                result = self._result(ray, reference, unit)
+                done += unit.cost
+                progress(unit.name, done, total)
+                yield result
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+
+    def _started(self) -> Any:
+        try:
+            import ray
+        except ImportError as error:
+            raise AdvbenchError("--engine ray needs Ray: pip install 'advbench[ray]'") from error
+        if ray.is_initialized():
+            return ray
+        try:
+            _reach(self.address)
+            ray.init(
+                address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise AdvbenchError(
+                f"--address {self.address}: no Ray cluster there ({first_line(error)}); start one "
+                "with ray start --head, or leave the option out"
+            ) from error
+        return ray
+
+    def _result(self, ray: Any, reference: Any, unit: WorkUnit[Any]) -> Any:
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            raise AdvbenchError(
+                f"{unit.name}: its worker died {RETRIES + 1} times ({first_line(error)}); give "
+                "each unit more --memory (what is finished stays)"
+            ) from error
+
+
+def _reach(address: str | None) -> None:
+    """Fail at once where nobody listens; Ray itself tries for minutes."""
+    host, separator, port = (address or "").removeprefix("ray://").rpartition(":")
+    if separator:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+_loaded: tuple[Any, Work[Any, Any]] | None = None
+
+
+def _do(shared: list[Any], payload: Any) -> Any:
+    """In a worker: the work is unpickled once for all units of a run."""
+    global _loaded  # noqa: PLW0603
+    (reference,) = shared
+    if _loaded is None or _loaded[0] != reference:
+        import ray
+
+        _loaded = None  # the victim of the run before, first
+        _loaded = reference, pickle.loads(ray.get(reference))
+    return _loaded[1](payload, lambda cost: None)

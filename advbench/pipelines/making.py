@@ -1,0 +1,202 @@
+"""Make shards: originals at a victim's working size, and what an attack makes of them."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from advbench.attacks.base import Attack, Result
+from advbench.attacks.batching import images_at_once, in_batches, side_by_side
+from advbench.datasets.dataset import Dataset
+from advbench.datasets.manifest import Row
+from advbench.engines.units import Report
+from advbench.pipelines.provenance import provenance, victim_identity
+from advbench.pixels import Image, Mask
+from advbench.shards.reader import Originals, list_shards
+from advbench.shards.schema import ADVERSARIAL, ORIGINALS, AdversarialRecord, Original, Settings
+from advbench.shards.writer import write_adversarial, write_originals
+from advbench.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate.
+
+    Attributes:
+        rows: the images, in order.
+        out: the output folder; shards lie in its ``shards``.
+        shard_size: most images in a shard; fewer where they are large.
+        repair: check every image that is there, and make damaged shards again.
+    """
+
+    dataset: Dataset
+    rows: Sequence[Row]
+    victim: Victim
+    attacks: Sequence[Attack]
+    out: Path
+    seed: int = 0
+    shard_size: int = 64
+    repair: bool = False
+
+    @property
+    def name(self) -> str:
+        """The dataset in shards, records and tables. Splits other than the test one stand apart,
+        as in ``builtin-train``, so that no table mixes them with it."""
+        splits = {row.split for row in self.rows} - {"test"}
+        return "-".join([self.dataset.id, *sorted(splits)])
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attack at the intensities that are missing, on some images of one shard."""
+
+    attack: Attack
+    rows: tuple[Row, ...]
+
+
+def settings_of(request: Request, attack: Attack, intensity: float) -> Settings:
+    """The provenance key of one variant."""
+    return Settings(
+        kind=ADVERSARIAL,
+        dataset=request.name,
+        space=request.victim.space,
+        victim=victim_identity(request.victim),
+        variant=attack.variant_name(intensity),
+        attack=attack.variant_spec(intensity),
+        budget=attack.budget(intensity),
+        seed=request.seed,
+        precision="fp32",
+    )
+
+
+def originals_settings(request: Request) -> Settings:
+    """The provenance key of the originals."""
+    return Settings(kind=ORIGINALS, dataset=request.name, space=request.victim.space)
+
+
+def fit_mask(mask: Mask, image: Image) -> Mask:
+    """The mask at an image's size, nearest neighbour."""
+    if mask.shape == image.shape[:2]:
+        return mask
+    size = (image.shape[1], image.shape[0])
+    return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+
+
+def make_originals(request: Request, rows: Sequence[Row], report: Report) -> None:
+    """Write the shard of these images as the victim sees them."""
+    records = [
+        Original(
+            row.sample_id,
+            row.kind,
+            row.source_group,
+            request.victim.fit(request.dataset.image(row)),
+            request.dataset.mask(row),
+            row.pixels_sha256,
+        )
+        for row in rows
+    ]
+    settings = originals_settings(request)
+    made = provenance(request.victim.device)
+    write_originals(_new_path(request, settings, rows[0]), settings, records, made)
+    report(len(rows))
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a task came to: adversarial images and passes."""
+
+    images: int
+    passes: int
+
+
+def make_adversarial(request: Request, task: Task, report: Report) -> Made:
+    """Attack the images of a task and write a shard a variant; reports passes."""
+    attack, victim = task.attack, request.victim
+    root = request.out / "shards"
+    originals = Originals(list_shards(root, str(originals_settings(request).folder)))
+    records: dict[str, list[AdversarialRecord]] = {
+        attack.variant_name(intensity): [] for intensity in attack.intensities
+    }
+
+    def run(stacks: Sequence[Stack]) -> list[dict[str, Result]]:
+        return [
+            attack.run(
+                victim,
+                torch.from_numpy(stack.images).permute(0, 3, 1, 2),
+                torch.from_numpy(stack.masks),
+                stack.names,
+                request.seed,
+            )
+            for stack in stacks
+        ]
+
+    started = time.perf_counter()
+    for some in _batched(task.rows, images_at_once(victim.device)):
+        stacks = list(_stacks(some, originals))
+        # Images of one size share the threads among them; others take one each.
+        with side_by_side(victim.device, victim.reentrant) if len(stacks) > 1 else nullcontext():
+            results = in_batches(stacks, 1, run)
+        for stack, found in zip(stacks, results, strict=True):
+            for variant, result in found.items():
+                records[variant] += _records(stack, result)
+        report(attack.passes() * len(some))
+    passes = attack.passes() * len(task.rows)
+    made = provenance(victim.device, passes, time.perf_counter() - started)
+    for intensity in attack.intensities:
+        settings = settings_of(request, attack, intensity)
+        path = _new_path(request, settings, task.rows[0])
+        write_adversarial(path, settings, records[attack.variant_name(intensity)], made)
+    return Made(len(task.rows) * len(attack.intensities), passes)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Images of one size: uint8 N×H×W×3, bool N×H×W, and their ids."""
+
+    images: npt.NDArray[np.uint8]
+    masks: npt.NDArray[np.bool_]
+    names: list[str]
+
+
+def _stacks(rows: Sequence[Row], originals: Originals) -> Iterator[Stack]:
+    pairs = [(row.sample_id, *originals.get(row.sample_id)) for row in rows]
+    for _, same in itertools.groupby(pairs, lambda pair: pair[1].shape):
+        names, images, masks = zip(*same, strict=True)
+        fitted = [fit_mask(mask, image) for mask, image in zip(masks, images, strict=True)]
+        yield Stack(np.stack(images), np.stack(fitted), list(names))
+
+
+def _records(stack: Stack, result: Result) -> Iterator[AdversarialRecord]:
+    for name, original, stored, detail in zip(
+        stack.names, stack.images, result.images, result.details, strict=True
+    ):
+        yield AdversarialRecord(
+            name,
+            original,
+            np.ascontiguousarray(stored.permute(1, 2, 0).numpy()),
+            detail.loss_first,
+            detail.loss_last,
+            detail.zero_gradients,
+        )
+
+
+def _batched(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _new_path(request: Request, settings: Settings, first: Row) -> Path:
+    """A shard is numbered by the place of its first image in the dataset."""
+    number = next(
+        index for index, row in enumerate(request.dataset.rows) if row.sample_id == first.sample_id
+    )
+    return request.out / "shards" / settings.folder / f"shard-{number:06d}.h5"

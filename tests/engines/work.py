@@ -1,0 +1,58 @@
+"""What engines are given to do in these tests; importable where it is unpickled."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from advbench.engines.units import Report, WorkUnit
+from advbench.errors import AdvbenchError
+
+
+def units(count: int) -> list[WorkUnit[int]]:
+    return [WorkUnit(f"unit {n}", (str(n),), n + 1, n) for n in range(count)]
+
+
+class Log:
+    """Squares a number and leaves a file for every time that it was asked to.
+
+    Args:
+        deaths: how often each of the first units kills its process before it is done.
+    """
+
+    def __init__(self, folder: Path, deaths: dict[int, int] | None = None) -> None:
+        self.folder, self.deaths = folder, deaths or {}
+
+    def __call__(self, number: int, report: Report) -> int:
+        tries = len(list(self.folder.glob(f"{number}-*")))
+        (self.folder / f"{number}-{tries}").write_text(str(os.getpid()))
+        if tries < self.deaths.get(number, 0):
+            os.kill(os.getpid(), signal.SIGKILL)
+        report(number + 1)
+        return number * number
+
+
+class Faulty:
+    """Fails at one unit."""
+
+    def __call__(self, number: int, report: Report) -> int:
+        if number == 2:
+            raise AdvbenchError("unit two: the disk is full; free some space")
+        report(number + 1)
+        return number
+
+
+class Together:
+    """Waits until two processes are at work; whether they were."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, number: int, report: Report) -> bool:
+        (self.folder / str(os.getpid())).touch()
+        until = time.monotonic() + 120
+        while len(list(self.folder.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        return len(list(self.folder.iterdir())) == 2
