@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -21,6 +22,8 @@ from advbench.attacks.gradient import InputGradient
 from advbench.errors import AdvbenchError
 from advbench.streams import stream_key
 from advbench.victims.base import Victim
+
+_GLOBAL_RANDOM = threading.Lock()  # torch has one generator for all threads
 
 
 class TorchAttack(BoundedAttack):
@@ -52,7 +55,7 @@ class TorchAttack(BoundedAttack):
         rows = []
         for image, y, radius, key in zip(x, gradient.y, eps.flatten().tolist(), keys, strict=True):
             devices = [x.device] if x.device.type == "cuda" else []
-            with torch.random.fork_rng(devices=devices):
+            with _GLOBAL_RANDOM, torch.random.fork_rng(devices=devices):
                 torch.manual_seed(stream_key(*key))
                 attack = attack_class(wrapped, eps=radius, **self.arguments)
                 rows.append(attack(image[None], y.long())[0])

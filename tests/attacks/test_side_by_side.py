@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from advbench.attacks.torchattacks_adapter import TorchAttack
+
 from .toys import ALL, Toy, pictures, wavy_net
 
 
@@ -82,3 +84,15 @@ def test_an_error_in_a_thread_is_raised_and_leaves_the_threads_as_they_were() ->
         pictures(4).attacked(ALL["bim"], victim)
     assert torch.get_num_threads() == 3
     assert len(pictures(4).attacked(ALL["bim"], Toy(wavy_net()))) == len(ALL["bim"].intensities)
+
+
+def test_global_random_numbers_are_not_shared_between_threads() -> None:
+    """torchattacks draws from torch's one generator."""
+    pytest.importorskip("torchattacks")
+    attack = TorchAttack(eps=(2, 4), method="PGD", arguments={"steps": 6, "random_start": True})
+    found = []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        found.append(pictures(8).attacked(attack, Toy(wavy_net())))
+    for variant, result in found[0].items():
+        assert torch.equal(result.images, found[1][variant].images)
