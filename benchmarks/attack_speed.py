@@ -1,0 +1,238 @@
+"""Attacks side by side with public peers, in one run, on the same victim and images.
+
+    python benchmarks/attack_speed.py [--victim ifosn] [--images 8] [--repeats 3] [--csv PATH]
+
+FGSM, BIM, PGD and MI-FGSM against torchattacks, at one φ and over the paper's three; PGN against a
+plain transcription of its paper, C&W against five separate runs, for the rest of the paper's grid.
+Peers get the batch whole, the network as torch builds it, and all threads. ``bare`` is the limit:
+as many forward and backward passes of our network, with nothing of an attack around them. Ours and
+theirs take turns; ratios are medians over the turns, with the smallest and the largest.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import torch
+import torch.nn.functional as F
+import torchattacks
+from torch import Tensor
+
+import advbench
+from advbench.attacks.base import Attack
+from advbench.attacks.batching import default_batch, in_batches, side_by_side
+from advbench.attacks.reference import reference_mode
+from advbench.attacks.torchattacks_adapter import TwoClasses
+from advbench.cli.progress import Progress
+from advbench.pipelines.load import cache_folder, load_dataset
+from advbench.pipelines.making import fit_mask
+from advbench.victims.base import Victim
+
+Work = Callable[[], object]
+PHI = (1.0, 2.0, 3.0)
+STEPS = (50, 100, 150, 200, 250)
+
+
+@click.command()
+@click.option("--victim", "name", default="ifosn", show_default=True)
+@click.option("--size", type=click.Choice(["small", "full"]), default="small", show_default=True)
+@click.option("--images", "count", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--short", is_flag=True, help="A tenth of the steps of PGN and C&W.")
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True)
+def main(
+    name: str,
+    size: str,
+    count: int,
+    repeats: int,
+    device: str,
+    short: bool,
+    csv_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Print the table."""
+    weights = "builtin" if size == "small" else None
+    victim = advbench.load_victim(name, size=size, weights=weights, device=device)
+    pairs = Pairs(victim, count)
+    rows: list[dict[str, Any]] = []
+    work = list(pairs.comparisons(short))
+    with Progress() as progress:
+        for number, (label, part, ours, theirs, bare) in enumerate(work):
+            rows.append({"attack": label, "grid_part": part, **turns(ours, theirs, bare, repeats)})
+            progress.update("measuring", number + 1, len(work), "comparisons")
+    grid = [row for row in rows if row["grid_part"]]
+    total = {key: sum(row[key] * row["grid_part"] for row in grid) for key in ("ours_s", "peer_s")}
+    ratio = round(total["peer_s"] / total["ours_s"], 2)
+    report = {
+        "victim": f"{name} ({size})",
+        "images": count,
+        "threads": torch.get_num_threads(),
+        "grid_ratio": ratio,
+        "attacks": rows,
+    }
+    if csv_path:
+        with csv_path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+        return
+    click.echo(f"{report['victim']}, {count} images, {torch.get_num_threads()} threads")
+    for row in rows:
+        click.echo(
+            f"{row['attack']:<24} ours {row['ours_s']:8.2f} s  peer {row['peer_s']:8.2f} s  "
+            f"ratio {row['ratio']:5.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})  "
+            f"over bare {row['over_bare']:.3f}"
+        )
+    click.echo(f"whole grid: {ratio:.2f} times faster than the naive loops")
+    sys.stdout.flush()
+
+
+def turns(ours: Work, theirs: Work, bare: Work, repeats: int) -> dict[str, float]:
+    """Seconds and ratios of the three, taking turns."""
+    taken: dict[str, list[float]] = {"ours": [], "peer": [], "bare": []}
+    for _ in range(repeats):
+        for which, work in (("ours", ours), ("peer", theirs), ("bare", bare)):
+            started = time.perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            taken[which].append(time.perf_counter() - started)
+    ratios = [peer / own for peer, own in zip(taken["peer"], taken["ours"], strict=True)]
+    over = [own / limit for own, limit in zip(taken["ours"], taken["bare"], strict=True)]
+    return {
+        "ours_s": round(median(taken["ours"]), 4),
+        "peer_s": round(median(taken["peer"]), 4),
+        "bare_s": round(median(taken["bare"]), 4),
+        "ratio": round(median(ratios), 3),
+        "ratio_min": round(min(ratios), 3),
+        "ratio_max": round(max(ratios), 3),
+        "over_bare": round(median(over), 3),
+    }
+
+
+class Pairs:
+    """The same images for both."""
+
+    def __init__(self, victim: Victim, count: int) -> None:
+        self.victim = victim
+        dataset = load_dataset("builtin", cache_folder())
+        rows = dataset.select("test", label=1, limit=count)
+        fitted = [victim.fit(dataset.image(row)) for row in rows]
+        masks = [
+            fit_mask(dataset.mask(row), image) for row, image in zip(rows, fitted, strict=True)
+        ]
+        self.ids = [row.sample_id for row in rows]
+        self.images = torch.stack([torch.from_numpy(i.copy()).permute(2, 0, 1) for i in fitted])
+        self.masks = torch.stack([torch.from_numpy(mask.copy()) for mask in masks])
+        self.x = (self.images.float() / 255).to(victim.device)
+        self.y = self.masks[:, None].float().to(victim.device)
+        plain = copy.copy(victim)
+        plain.network = copy.deepcopy(victim.network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.plain = plain
+        self.peer_network = TwoClasses(plain).eval()
+
+    def comparisons(self, short: bool) -> Any:
+        """Name, how often it counts in the paper's grid, ours, theirs, the bare passes."""
+        steps = {"steps": 10, "alpha": 1 / 255}
+        for ours, theirs, settings in (
+            ("fgsm", "FGSM", {}),
+            ("bim", "BIM", steps),
+            ("pgd", "PGD", steps | {"random_start": True}),
+            ("mifgsm", "MIFGSM", steps | {"decay": 1.0}),
+        ):
+            for phis in ((3.0,), PHI):
+                attack = advbench.load_attack(ours, eps=phis)
+                label = f"{ours} {'1 to 3' if len(phis) > 1 else '3'}"
+                part = int(len(phis) > 1)
+                yield (label, part, *self.trio(attack, self.loop(theirs, phis, settings)))
+        iterations, count = (1, 5) if short else (10, 50)
+        pgn = advbench.load_attack("pgn", eps=(3.0,), iterations=iterations)
+        # One φ of three, which are alike.
+        yield ("pgn 3", 3, *self.trio(pgn, lambda: self.plain_pgn(3 / 255, iterations)))
+        lengths = [count * step // 50 for step in STEPS]
+        cw = advbench.load_attack("cw", steps=lengths)
+        runs = [cw.only([length]) for length in lengths]
+        yield ("cw 50 to 250", 1, *self.trio(cw, lambda: [self.plain_cw(r.steps[0]) for r in runs]))
+
+    def trio(self, attack: Attack, theirs: Work) -> tuple[Work, Work, Work]:
+        def ours() -> object:
+            return attack.run(self.victim, self.images, self.masks, self.ids)
+
+        return ours, theirs, lambda: self.bare(attack.passes())
+
+    def loop(self, name: str, phis: tuple[float, ...], settings: dict[str, Any]) -> Work:
+        def theirs() -> object:
+            return [
+                getattr(torchattacks, name)(self.peer_network, eps=phi / 255, **settings)(
+                    self.x, self.masks.long().to(self.x.device)
+                )
+                for phi in phis
+            ]
+
+        return theirs
+
+    def bare(self, passes: int) -> None:
+        """Forward and backward, ``passes`` an image."""
+        victim, batch = self.victim, default_batch(self.victim.device)
+
+        def work(index: Any) -> list[None]:
+            x, y = self.x[list(index)], self.y[list(index)]
+            for _ in range(passes):
+                leaf = x.detach().requires_grad_()
+                loss = F.binary_cross_entropy_with_logits(victim.logits(leaf), y)
+                torch.autograd.grad(loss, leaf)
+            return [None] * len(index)
+
+        with reference_mode(victim.network), side_by_side(victim.device, victim.reentrant):
+            in_batches(range(len(self.x)), batch, work)
+
+    def gradient(self, x: Tensor) -> Tensor:
+        leaf = x.detach().requires_grad_()
+        loss = F.binary_cross_entropy_with_logits(self.plain.logits(leaf), self.y)
+        return torch.autograd.grad(loss, leaf)[0]
+
+    def plain_pgn(self, eps: float, iterations: int) -> Tensor:
+        """Algorithm 1 of the paper of PGN, the batch whole, a neighbour after the other."""
+        alpha, momentum, adversarial = eps / 10, torch.zeros_like(self.x), self.x
+        for _ in range(iterations):
+            mean = torch.zeros_like(self.x)
+            for _ in range(20):
+                near = adversarial + torch.empty_like(self.x).uniform_(-3 * eps, 3 * eps)
+                first = self.gradient(near)
+                scale = first.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-30)
+                mean += 0.5 * first + 0.5 * self.gradient(near - alpha * first / scale)
+            mean /= 20
+            momentum = momentum + mean / mean.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-30)
+            adversarial = adversarial + alpha * momentum.sign()
+            adversarial = (self.x + (adversarial - self.x).clamp(-eps, eps)).clamp(0, 1)
+        return adversarial
+
+    def plain_cw(self, steps: int) -> Tensor:
+        """One run of eq. 5 of the ANSM paper by Adam, the batch whole."""
+        noise = torch.zeros_like(self.x, requires_grad=True)
+        optimizer = torch.optim.Adam([noise], 1e-4)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            probability = torch.sigmoid(self.plain.logits(self.x + noise))
+            (noise.square().sum() + (2 * probability - 1).sum()).backward()
+            optimizer.step()
+            with torch.no_grad():
+                noise.copy_((self.x + noise).clamp(0, 1) - self.x)
+        return (self.x + noise).detach()
+
+
+if __name__ == "__main__":
+    main()
