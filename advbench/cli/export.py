@@ -12,13 +12,11 @@ import click
 
 from advbench.cli.options import json_option, out_option, several
 from advbench.cli.progress import Progress
-
-# As in advbench.exports.format, which is not imported for a help text.
-FORMATS = ("png", "webdataset", "huggingface")
+from advbench.exports import FORMATS
 
 
 @click.command()
-@click.argument("format_name", metavar="FORMAT", type=click.Choice(FORMATS))
+@click.argument("format_name", metavar="FORMAT", type=click.Choice(list(FORMATS)))
 @click.option(
     "--to",
     required=True,

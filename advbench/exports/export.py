@@ -28,7 +28,7 @@ class Request:
     """What to export.
 
     Attributes:
-        format: a name of :data:`advbench.exports.format.FORMATS`.
+        format: a name of :data:`advbench.exports.FORMATS`.
         out: the output folder with ``shards`` and ``datasets``.
         to: the folder to make.
         datasets, victims, attacks: only these; see :func:`advbench.exports.selection.select`.

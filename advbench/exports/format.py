@@ -1,4 +1,4 @@
-"""What a format is, and which there are."""
+"""What a format is."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from advbench.exports import FORMATS
 from advbench.exports.columns import Column, Row
 from advbench.exports.croissant import Distribution
 from advbench.exports.photographs import Photograph
 from advbench.exports.selection import Group
 from advbench.registry import load_target
 
-# Name → class, and its line in the help.
-FORMATS = {
-    "png": ("advbench.exports.png:PngFolders", "Tp and Gt folders, as IMDLBenCo pairs them"),
-    "webdataset": ("advbench.exports.webdataset:WebDatasetTars", "tar files, streamable"),
-    "huggingface": ("advbench.exports.huggingface:HuggingFaceFolder", "Parquet files of images"),
-}
 SHARD_BYTES = 256 << 20
 
 
@@ -71,6 +66,6 @@ class Format(ABC):
 
 
 def format_of(name: str) -> type[Format]:
-    """The class of a format by its name in :data:`FORMATS`."""
-    found: type[Format] = load_target(FORMATS[name][0], f"format {name}")
+    """The class of a format by its name in :data:`advbench.exports.FORMATS`."""
+    found: type[Format] = load_target(FORMATS[name], f"format {name}")
     return found

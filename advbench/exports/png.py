@@ -95,7 +95,10 @@ class PngFolders(Format):
         ]
         if with_images:
             folder = f"{group.dataset}/{group.victim}/{variant}"
-            lines.append(f'dataset = IMDLBenCo.datasets.ManiDataset("{folder}")  # or any other')
+            lines += [
+                "import IMDLBenCo.datasets  # resizing would change the noise, so pad",
+                f'data = IMDLBenCo.datasets.ManiDataset("{folder}", is_padding=True)',
+            ]
         return "\n".join(lines)
 
     def _write(self, path: str, data: bytes) -> None:

@@ -69,4 +69,9 @@ def _in_one_line(error: OSError, target: Path) -> Exception:
             f"--to {target}: the disk is full or a file may not grow that large; nothing was "
             "exported; free some space or give --to elsewhere"
         )
-    return from_os_error(error) or error
+    if error.errno == errno.ENOTEMPTY:
+        return AdvbenchError(
+            f"--to {target}: something else was put there meanwhile; give a new or an empty folder"
+        )
+    known = from_os_error(error)
+    return AdvbenchError(str(known).replace("--out", "--to")) if known else error

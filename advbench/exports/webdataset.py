@@ -71,7 +71,7 @@ class WebDatasetTars(Format):
             where: Row = fixed | {"image" if with_images else "residual": member}
             rows.append((attacked.identity, attacked.row | where))
             own = {name: attacked.row[name] for name in attacked.row.keys() - photograph.row.keys()}
-            variants[attacked.variant] = {"file": extension} | own
+            variants[attacked.variant] = {"file": extension, **own}
         about = photograph.row | {"variants": variants}
         text = json.dumps(about, ensure_ascii=False, sort_keys=True, allow_nan=False)
         members[f"{key}.json"] = text.encode()

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import pytest
 
+from advbench.errors import AdvbenchError
 from advbench.exports import photographs, target
 from tests.exports.stores import add_dataset
 
@@ -113,6 +114,24 @@ def test_another_export_is_never_touched(store, tmp_path, advbench_command):
     before = tree(tmp_path / "a")
     assert "holds another export" in complaint(advbench_command(*run))
     assert tree(tmp_path / "a") == before
+
+
+def test_what_came_there_meanwhile_stays(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(AdvbenchError, match="meanwhile"), target.whole_folder(tmp_path / "a"):
+        (tmp_path / "a" / "b").write_text("somebody else's")
+    assert tree(tmp_path) == {"a/b": b"somebody else's"}
+
+
+def test_a_read_only_place(store, tmp_path, advbench_command, monkeypatch):
+    """As the operating system tells it; a superuser's tests cannot make a folder read-only."""
+
+    def refuse(self, *arguments, **options):
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    line = complaint(advbench_command("export", "png", "--to", tmp_path / "a", "--out", store.out))
+    assert "read-only file system; give a writable --to" in line
 
 
 def test_an_empty_folder_is_taken(store, tmp_path, advbench_command):
