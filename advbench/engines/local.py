@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -85,26 +84,27 @@ class Local:
 
     def _pool(self, work: Work[Any, Any]) -> ProcessPoolExecutor:
         context = get_context("spawn")
+        # Queues, so that no GPU is looked for before the process knows which it may see.
         places: Queue[str] = context.Queue()
+        works: Queue[Work[Any, Any]] = context.Queue()
         for number in range(self.workers):
             places.put(self.gpus[number % len(self.gpus)] if self.gpus else "")
+            works.put(work)
         threads = max(1, (os.cpu_count() or 1) // self.workers)
-        # As bytes, so that no GPU is looked for before the process knows which it may see.
-        arguments = places, threads, pickle.dumps(work)
-        return ProcessPoolExecutor(self.workers, context, _start, arguments)
+        return ProcessPoolExecutor(self.workers, context, _start, (places, threads, works))
 
 
 _work: Work[Any, Any]
 
 
-def _start(places: Queue[str], threads: int, work: bytes) -> None:
+def _start(places: Queue[str], threads: int, works: Queue[Work[Any, Any]]) -> None:
     """In each process, once."""
     global _work  # noqa: PLW0603
     os.environ["CUDA_VISIBLE_DEVICES"] = places.get()
     import torch
 
     torch.set_num_threads(threads)
-    _work = pickle.loads(work)
+    _work = works.get()
 
 
 def _do(payload: Any) -> Any:

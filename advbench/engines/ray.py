@@ -6,7 +6,6 @@ A unit is a Ray task, so a worker or a node may be lost at any time: its tasks a
 from __future__ import annotations
 
 import logging
-import pickle
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ class Ray:
         ray = self._started()
         pending = once_each(units)
         total, done = sum(unit.cost for unit in pending), 0
-        shared = ray.put(pickle.dumps(work))
+        shared = ray.put(work)
         asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
         if self.memory:
             asked["memory"] = self.memory
@@ -104,12 +103,12 @@ _loaded: tuple[Any, Work[Any, Any]] | None = None
 
 
 def _do(shared: list[Any], payload: Any) -> Any:
-    """In a worker: the work is unpickled once for all units of a run."""
+    """In a worker: the work is fetched once for all units of a run."""
     global _loaded  # noqa: PLW0603
     (reference,) = shared
     if _loaded is None or _loaded[0] != reference:
         import ray
 
         _loaded = None  # the victim of the run before, first
-        _loaded = reference, pickle.loads(ray.get(reference))
+        _loaded = reference, ray.get(reference)
     return _loaded[1](payload, lambda cost: None)
