@@ -133,3 +133,13 @@ def test_masked_gradients_of_code(script, small_dataset, tmp_path, monkeypatch):
         "100% of the gradient is exactly zero",
         "the attack is stronger with autograd, margin 1e-06",
     ]
+
+
+def test_import_speed(script):
+    """Every pair is imported; beside a copy of itself, every one is found to be shared."""
+    row = run(script("import_speed"), "--pairs", 7, "--side", 48)
+    assert (row["files"], row["imported"], row["imported_with_others"]) == (14, 7, 7)
+    assert row["shared"] == 0
+    assert row["shared_with_others"] >= 7
+    assert row["loaded_mib"] <= row["peak_mib"] < row["loaded_mib"] + 50
+    assert 0 < row["seconds"]

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
@@ -51,7 +52,7 @@ def read_mask(files: tuple[Path, ...], rule: str) -> ReadMask:
     levels = np.zeros(256, dtype=bool)
     for file in files:
         gray = decode_gray(file)
-        levels |= np.bincount(gray.ravel(), minlength=256) > 0
+        levels |= cv2.calcHist([gray], [0], None, [256], [0, 256]).ravel() > 0
         mask = gray > 127
         if union is not None and union.shape != mask.shape:
             first, this = files[0], file
