@@ -51,6 +51,8 @@ def test_manifests_weights_and_types_are_in_the_wheel(names):
         "advbench/exports/card.md.jinja",
         "advbench/manifests/datasets/builtin/dataset.json",
         "advbench/manifests/datasets/builtin/manifest.csv",
+        "advbench/manifests/imports/defects.csv",
+        "advbench/manifests/imports/renames.csv",
         "advbench/victims/weights/ifosn-small.safetensors",
         "advbench/victims/weights/ifosn-small.json",
     } <= names

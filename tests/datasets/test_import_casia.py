@@ -148,7 +148,7 @@ def test_v1_another_transposed_mask_is_a_fault(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("half", "missing"),
-    [("CASIA1", "no images"), ("CASIA 1.0 groundtruth", "no masks")],
+    [("CASIA1", "no tampered images"), ("CASIA 1.0 groundtruth", "no masks")],
 )
 def test_v1_half_downloaded(tmp_path: Path, half: str, missing: str) -> None:
     """One half alone: one line that says which, and where to get it."""

@@ -128,7 +128,7 @@ def test_halves(tmp_path: Path, gone: str) -> None:
             file.unlink()
     with pytest.raises(AdvbenchError) as caught:
         run("columbia", tmp_path / "s", tmp_path / "m")
-    assert ("no masks" if gone == "edgemask" else "no images") in one_line(caught.value)
+    assert ("no masks" if gone == "edgemask" else "no spliced images") in one_line(caught.value)
 
 
 def test_one_mask_missing(tmp_path: Path) -> None:

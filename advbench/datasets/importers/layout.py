@@ -54,12 +54,12 @@ class Layout:
             )
         if not masks:
             raise AdvbenchError(
-                f"{root}: {images} images but no masks: {self.masks}; put the ground truth{get} "
+                f"{root}: {images} images but no {self.masks}; put the ground truth{get} "
                 "there, or give the folder that holds both"
             )
         if not images:
             raise AdvbenchError(
-                f"{root}: {masks} masks but no images: {self.images}; finish the download{get}, "
+                f"{root}: {masks} masks but no {self.images}; finish the download{get}, "
                 "or give the folder that holds both"
             )
 
