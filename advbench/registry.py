@@ -223,7 +223,7 @@ SUITES = Registry(
     "suite",
     "",
     {
-        "quick": Entry("", "every built-in attack and filter on four built-in images"),
+        "quick": Entry("", "every built-in attack and defense on four built-in images"),
         "paper": Entry("", "Table III of the ANSM paper: four datasets, four full-size victims"),
     },
 )

@@ -36,8 +36,8 @@ class AnsmRecipe(BaseModel):
     depth: Depth = "middle"
     first: Literal["ffa", "pwr"] = "ffa"
     target: Literal["prediction", "truth"] = "prediction"
-    epochs_first: Epochs = 20
-    epochs_mgr: Epochs = 10
+    epochs_first: Epochs = 40
+    epochs_mgr: Epochs = 15
     lr_first: Rate = 1e-3
     lr_mgr: Rate = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
@@ -74,8 +74,11 @@ _PAPER: dict[str, dict[str, Any]] = {
     "hdfnet": {"crop": 256, "epochs_first": 200, "epochs_mgr": 10},
     "code": {"crop": 512, "epochs_first": 200, "epochs_mgr": 30},
 }
-# HDF-Net takes no other side.
-_SMALL: dict[str, dict[str, Any]] = {"hdfnet": {"crop": 256}}
+# HDF-Net takes no other side; the two take two and five times as long an epoch.
+_SMALL: dict[str, dict[str, Any]] = {
+    "hdfnet": {"crop": 256, "epochs_first": 8, "epochs_mgr": 8},
+    "code": {"epochs_first": 15, "epochs_mgr": 15},
+}
 
 
 def preset(victim: str, size: str) -> dict[str, Any]:
