@@ -21,6 +21,16 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
+def fit_mask(mask: Mask, image: Image) -> Mask:
+    """The mask at an image's size, nearest neighbour."""
+    if mask.shape == image.shape[:2]:
+        return mask
+    import cv2
+
+    size = (image.shape[1], image.shape[0])
+    return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+
+
 def level_budget(eps: float) -> int:
     """The whole grey levels that an L∞ budget of ``eps``/255 allows."""
     return int(np.floor(eps + 1e-6))

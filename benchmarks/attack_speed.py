@@ -12,11 +12,7 @@ theirs take turns; ratios are medians over the turns, with the smallest and the 
 from __future__ import annotations
 
 import copy
-import csv
 import json
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +21,7 @@ import click
 import torch
 import torch.nn.functional as F
 import torchattacks
+from timing import Work, ratio, turns, write_csv
 from torch import Tensor
 
 import advbench
@@ -34,10 +31,9 @@ from advbench.attacks.reference import reference_mode
 from advbench.attacks.torchattacks_adapter import TwoClasses
 from advbench.cli.progress import Progress
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.pipelines.making import fit_mask
+from advbench.pixels import fit_mask
 from advbench.victims.base import Victim
 
-Work = Callable[[], object]
 PHI = (1.0, 2.0, 3.0)
 STEPS = (50, 100, 150, 200, 250)
 
@@ -48,7 +44,10 @@ STEPS = (50, 100, 150, 200, 250)
 @click.option("--images", "count", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--short", is_flag=True, help="A tenth of the steps of PGN and C&W.")
+@click.option("--iterations", type=click.IntRange(1, 10), default=10, show_default=True)
+@click.option("--pgn-iterations", type=click.IntRange(1, 10), default=10, show_default=True)
+@click.option("--cw-steps", type=click.IntRange(1, 50), default=50, show_default=True,
+              help="Steps between C&W's snapshots.")  # fmt: skip
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", "as_json", is_flag=True)
 def main(
@@ -57,7 +56,9 @@ def main(
     count: int,
     repeats: int,
     device: str,
-    short: bool,
+    iterations: int,
+    pgn_iterations: int,
+    cw_steps: int,
     csv_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -66,26 +67,25 @@ def main(
     victim = advbench.load_victim(name, size=size, weights=weights, device=device)
     pairs = Pairs(victim, count)
     rows: list[dict[str, Any]] = []
-    work = list(pairs.comparisons(short))
+    work = list(pairs.comparisons(iterations, pgn_iterations, cw_steps))
     with Progress() as progress:
         for number, (label, part, ours, theirs, bare) in enumerate(work):
-            rows.append({"attack": label, "grid_part": part, **turns(ours, theirs, bare, repeats)})
+            rows.append(
+                {"attack": label, "grid_part": part, **compared(ours, theirs, bare, repeats)}
+            )
             progress.update("measuring", number + 1, len(work), "comparisons")
     grid = [row for row in rows if row["grid_part"]]
     total = {key: sum(row[key] * row["grid_part"] for row in grid) for key in ("ours_s", "peer_s")}
-    ratio = round(total["peer_s"] / total["ours_s"], 2)
+    whole = round(total["peer_s"] / total["ours_s"], 2)
     report = {
         "victim": f"{name} ({size})",
         "images": count,
         "threads": torch.get_num_threads(),
-        "grid_ratio": ratio,
+        "grid_ratio": whole,
         "attacks": rows,
     }
     if csv_path:
-        with csv_path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(csv_path, rows)
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return
@@ -96,30 +96,16 @@ def main(
             f"ratio {row['ratio']:5.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})  "
             f"over bare {row['over_bare']:.3f}"
         )
-    click.echo(f"whole grid: {ratio:.2f} times faster than the naive loops")
-    sys.stdout.flush()
+    click.echo(f"whole grid: {whole:.2f} times faster than the naive loops")
 
 
-def turns(ours: Work, theirs: Work, bare: Work, repeats: int) -> dict[str, float]:
-    """Seconds and ratios of the three, taking turns."""
-    taken: dict[str, list[float]] = {"ours": [], "peer": [], "bare": []}
-    for _ in range(repeats):
-        for which, work in (("ours", ours), ("peer", theirs), ("bare", bare)):
-            started = time.perf_counter()
-            work()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            taken[which].append(time.perf_counter() - started)
-    ratios = [peer / own for peer, own in zip(taken["peer"], taken["ours"], strict=True)]
-    over = [own / limit for own, limit in zip(taken["ours"], taken["bare"], strict=True)]
+def compared(ours: Work, theirs: Work, bare: Work, repeats: int) -> dict[str, float]:
+    """Seconds and ratios of the three."""
+    taken = turns({"ours": ours, "peer": theirs, "bare": bare}, repeats)
     return {
-        "ours_s": round(median(taken["ours"]), 4),
-        "peer_s": round(median(taken["peer"]), 4),
-        "bare_s": round(median(taken["bare"]), 4),
-        "ratio": round(median(ratios), 3),
-        "ratio_min": round(min(ratios), 3),
-        "ratio_max": round(max(ratios), 3),
-        "over_bare": round(median(over), 3),
+        **{f"{name}_s": round(median(seconds), 4) for name, seconds in taken.items()},
+        **ratio(taken, "peer", "ours"),
+        "over_bare": ratio(taken, "ours", "bare")["ratio"],
     }
 
 
@@ -144,9 +130,12 @@ class Pairs:
         self.plain = plain
         self.peer_network = TwoClasses(plain).eval()
 
-    def comparisons(self, short: bool) -> Any:
-        """Name, how often it counts in the paper's grid, ours, theirs, the bare passes."""
-        steps = {"steps": 10, "alpha": 1 / 255}
+    def comparisons(self, iterations: int, pgn_iterations: int, cw_steps: int) -> Any:
+        """Name, how often it counts in the paper's grid, ours, theirs, the bare passes.
+
+        Steps are alike, so fewer of them count as often as they are missing.
+        """
+        steps = {"steps": iterations, "alpha": 1 / 255}
         for ours, theirs, settings in (
             ("fgsm", "FGSM", {}),
             ("bim", "BIM", steps),
@@ -154,18 +143,19 @@ class Pairs:
             ("mifgsm", "MIFGSM", steps | {"decay": 1.0}),
         ):
             for phis in ((3.0,), PHI):
-                attack = advbench.load_attack(ours, eps=phis)
+                more = {"iterations": iterations} if settings else {}
+                attack = advbench.load_attack(ours, eps=phis, **more)
                 label = f"{ours} {'1 to 3' if len(phis) > 1 else '3'}"
-                part = int(len(phis) > 1)
+                part = (10 / iterations if settings else 1) if len(phis) > 1 else 0
                 yield (label, part, *self.trio(attack, self.loop(theirs, phis, settings)))
-        iterations, count = (1, 5) if short else (10, 50)
-        pgn = advbench.load_attack("pgn", eps=(3.0,), iterations=iterations)
+        pgn = advbench.load_attack("pgn", eps=(3.0,), iterations=pgn_iterations)
         # One φ of three, which are alike.
-        yield ("pgn 3", 3, *self.trio(pgn, lambda: self.plain_pgn(3 / 255, iterations)))
-        lengths = [count * step // 50 for step in STEPS]
+        part = 3 * 10 / pgn_iterations
+        yield ("pgn 3", part, *self.trio(pgn, lambda: self.plain_pgn(3 / 255, pgn_iterations)))
+        lengths = [cw_steps * step // 50 for step in STEPS]
         cw = advbench.load_attack("cw", steps=lengths)
-        runs = [cw.only([length]) for length in lengths]
-        yield ("cw 50 to 250", 1, *self.trio(cw, lambda: [self.plain_cw(r.steps[0]) for r in runs]))
+        several = self.trio(cw, lambda: [self.plain_cw(length) for length in lengths])
+        yield ("cw 50 to 250", 50 / cw_steps, *several)
 
     def trio(self, attack: Attack, theirs: Work) -> tuple[Work, Work, Work]:
         def ours() -> object:

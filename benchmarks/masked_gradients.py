@@ -32,9 +32,8 @@ import advbench
 from advbench.attacks.gradient import InputGradient, localization_loss
 from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError
-from advbench.pipelines.generate import fit_mask
 from advbench.pipelines.load import load_dataset
-from advbench.pixels import Image, Mask, to_unit
+from advbench.pixels import Image, Mask, fit_mask, to_unit
 from advbench.registry import VICTIMS
 from advbench.scores.protocols import protocol
 from advbench.streams import torch_stream

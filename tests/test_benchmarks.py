@@ -143,3 +143,73 @@ def test_import_speed(script):
     assert row["shared_with_others"] >= 7
     assert row["loaded_mib"] <= row["peak_mib"] < row["loaded_mib"] + 50
     assert row["seconds"] > 0
+
+
+@pytest.fixture
+def _beside(monkeypatch):
+    """Scripts import ``timing`` from their folder, as they do when they are run."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+
+@pytest.mark.usefixtures("_beside")
+def test_attack_speed(script, tmp_path):
+    pytest.importorskip("torchattacks")
+    table = tmp_path / "speed.csv"
+    few = ["--iterations", 1, "--pgn-iterations", 1, "--cw-steps", 1]
+    arguments = ["--images", 1, "--repeats", 1, *few, "--csv", table]
+    found = run(script("attack_speed"), *arguments)
+    rows = {row["attack"]: row for row in found["attacks"]}
+    assert len(rows) == 10
+    for row in rows.values():
+        assert row["ratio"] == pytest.approx(row["peer_s"] / row["ours_s"], rel=0.05)
+        assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
+    grid = [row for row in rows.values() if row["grid_part"]]
+    theirs, ours = (sum(row[k] * row["grid_part"] for row in grid) for k in ("peer_s", "ours_s"))
+    assert [row["grid_part"] for row in grid] == [1, 10, 10, 10, 30, 50]
+    assert found["grid_ratio"] == pytest.approx(theirs / ours, rel=0.05)
+    assert len(table.read_text().splitlines()) == 11
+
+
+@pytest.mark.usefixtures("_beside")
+def test_plain_loops_are_the_attacks(script):
+    """What the speed is compared with does the same: C&W to float order, PGN within its budget."""
+    pairs = script("attack_speed").Pairs(advbench.load_victim("ifosn"), 1)
+    cw = advbench.load_attack("cw", steps=4)
+    (result,) = cw.run(pairs.victim, pairs.images, pairs.masks, pairs.ids).values()
+    ours = result.details[0].float_image
+    assert (pairs.plain_cw(4)[0] - ours).abs().max() < 1e-5
+    assert (ours - pairs.x[0]).abs().max() > 1e-4
+    moved = (pairs.plain_pgn(3 / 255, 1) - pairs.x).abs().max()
+    assert 0 < moved <= 3 / 255 / 10 + 1e-6
+
+
+@pytest.mark.usefixtures("_beside")
+def test_end_to_end(script):
+    rows = run(script("end_to_end"), "--images", 2, "--attack", "fgsm", "--repeats", 1)
+    names = [row["what"] for row in rows]
+    assert names[:3] == ["generate fgsm", "generate fgsm", "evaluate none"]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["whole_s"] / row["alone_s"], rel=0.05)
+
+
+@pytest.mark.usefixtures("_beside")
+def test_storage(script):
+    """Reading back what was written is asserted by the script itself."""
+    rows = {row["way"]: row for row in run(script("storage"), "--images", 4, "--repeats", 1)}
+    assert rows["shards"]["megabytes"] < rows["PNG"]["megabytes"]
+    assert rows["shards"]["megabytes"] < rows["float32 HDF5"]["megabytes"]
+
+
+@pytest.mark.usefixtures("_beside")
+def test_growth(script):
+    rows = run(script("growth"), "--side", 64, "--repeats", 1)
+    assert [row["amount"] for row in rows] == [2, 4, 8, 16, 4, 8, 16, 32, 64, 128]
+    assert all(row["seconds"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_beside")
+def test_engines_speed(script):
+    """Equal content is asserted by the script itself."""
+    rows = run(script("engines_speed"), "--images", 2)
+    assert len(rows) == 4

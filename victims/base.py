@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -97,6 +98,18 @@ class Victim(ABC):
         if self._loaded is None:
             return super().__reduce_ex__(protocol)
         return _load_again, (type(self), *self._loaded, self.weights.sha256)
+
+    def __copy__(self) -> Self:
+        return self._with(dict(vars(self)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self._with(copy.deepcopy(vars(self), memo))
+
+    def _with(self, attributes: dict[str, Any]) -> Self:
+        """A twin that may be changed, and so is nothing that can be loaded."""
+        twin = object.__new__(type(self))
+        vars(twin).update(attributes, _loaded=None)
+        return twin
 
     @classmethod
     @abstractmethod

@@ -113,7 +113,7 @@ def engine_options(command: F) -> F:
         ),
         click.option("--address", help="ray: of a cluster, or auto [one is started here]."),
         click.option(
-            "--workers", type=click.IntRange(min=1), help="local: processes [one a GPU, else 1]."
+            "--workers", type=click.IntRange(min=1), help="How many of them [one a GPU, else 1]."
         ),
         click.option("--engine", type=click.Choice(["local", "ray"]), default="local"),
     ):
@@ -135,13 +135,14 @@ def choose_engine(
         AdvbenchError: an option of the other engine.
     """
     for engine, option, value in (
-        ("local", "--workers", workers),
         ("ray", "--address", address),
         ("ray", "--unit-gpus", unit_gpus),
         ("ray", "--unit-memory", unit_memory),
     ):
         if value is not None and engine != name:
             raise AdvbenchError(f"{option} is for --engine {engine}")
+    if workers and address:
+        raise AdvbenchError("--workers: the cluster at --address decides how many there are")
     from advbench.engines.local import Local
     from advbench.engines.ray import Ray
 
@@ -152,7 +153,7 @@ def choose_engine(
         return Local(workers or max(1, len(gpus)), gpus)
     asked = unit_gpus if unit_gpus is not None else min(1, len(gpus))
     memory = int(unit_memory * 1e9) if unit_memory else None
-    return Ray(address, gpus=asked, memory=memory)
+    return Ray(address, workers, gpus=asked, memory=memory)
 
 
 def _gpus(device: str) -> tuple[str, ...]:

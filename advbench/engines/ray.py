@@ -6,6 +6,7 @@ A unit is a Ray task, so a worker or a node may be lost at any time: its tasks a
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,10 +29,13 @@ class Ray:
     Attributes:
         address: of a cluster, ``auto`` for the one this machine belongs to; None starts one here
             that ends with the run.
+        workers: how many units at once, where one is started here; as many as there are cores by
+            default.
         cpus, gpus, memory: what each unit asks for; memory in bytes.
     """
 
     address: str | None = None
+    workers: int | None = None
     cpus: float = 1
     gpus: float = 0
     memory: int | None = None
@@ -70,8 +74,13 @@ class Ray:
             return ray
         try:
             _reach(self.address)
+            # A cluster has its own number; with none given Ray counts this machine's cores.
+            cores = math.ceil(self.workers * self.cpus) if self.workers else None
             ray.init(
-                address=self.address or "local", log_to_driver=False, logging_level=logging.ERROR
+                address=self.address or "local",
+                num_cpus=cores,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise AdvbenchError(

@@ -11,9 +11,9 @@ import numpy as np
 
 from advbench.errors import AdvbenchError
 from advbench.exports.columns import Row
-from advbench.exports.pictures import fit_mask, mask_png, png, residual_image
+from advbench.exports.pictures import mask_png, png, residual_image
 from advbench.exports.selection import Group
-from advbench.pixels import Image, Mask
+from advbench.pixels import Image, Mask, fit_mask
 from advbench.shards.reader import Handles, Shard, ShardEntry
 from advbench.shards.schema import Settings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
@@ -25,14 +24,6 @@ def png(pixels: Image) -> bytes:
 def mask_png(mask: Mask) -> bytes:
     """bool H×W as a grey PNG of 0 and 255."""
     return png(mask.astype(np.uint8) * np.uint8(255))
-
-
-def fit_mask(mask: Mask, image: Image) -> Mask:
-    """The mask at an image's size, nearest neighbour."""
-    if mask.shape == image.shape[:2]:
-        return mask
-    size = (image.shape[1], image.shape[0])
-    return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 
 
 def residual_image(adversarial: Image, original: Image) -> Image:

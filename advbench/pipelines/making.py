@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,7 +19,7 @@ from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.engines.units import Report
 from advbench.pipelines.provenance import provenance, victim_identity
-from advbench.pixels import Image, Mask
+from advbench.pixels import fit_mask
 from advbench.shards.reader import Originals, list_shards
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, AdversarialRecord, Original, Settings
 from advbench.shards.writer import write_adversarial, write_originals
@@ -81,14 +80,6 @@ def settings_of(request: Request, attack: Attack, intensity: float) -> Settings:
 def originals_settings(request: Request) -> Settings:
     """The provenance key of the originals."""
     return Settings(kind=ORIGINALS, dataset=request.name, space=request.victim.space)
-
-
-def fit_mask(mask: Mask, image: Image) -> Mask:
-    """The mask at an image's size, nearest neighbour."""
-    if mask.shape == image.shape[:2]:
-        return mask
-    size = (image.shape[1], image.shape[0])
-    return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 
 
 def make_originals(request: Request, rows: Sequence[Row], report: Report) -> None:

@@ -15,9 +15,9 @@ import torch
 
 from advbench.attacks.base import Attack
 from advbench.datasets.manifest import Row
-from advbench.pipelines.making import Request, fit_mask
+from advbench.pipelines.making import Request
 from advbench.pipelines.scoring import Cell, Sample, Scorer
-from advbench.pixels import Image, Mask, Residual
+from advbench.pixels import Image, Mask, Residual, fit_mask
 from advbench.shards.writer import GZIP_LEVEL
 from advbench.streams import numpy_stream
 

@@ -86,7 +86,7 @@ def _ray_ends():
 
 
 @pytest.mark.usefixtures("_ray_ends")
-@pytest.mark.parametrize("engine", [("--workers", "2"), ("--engine", "ray")])
+@pytest.mark.parametrize("engine", [("--workers", "2"), ("--engine", "ray", "--workers", "2")])
 def test_engines_give_the_same(advbench_command, suite, imported, tmp_path, monkeypatch, engine):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
     found = {}
@@ -108,7 +108,7 @@ def test_engines_give_the_same(advbench_command, suite, imported, tmp_path, monk
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--engine", "ray", "--workers", "2"), "--workers is for --engine local"),
+        (("--engine", "ray", "--workers", "2", "--address", "auto"), "--workers: the cluster at"),
         (("--address", "auto"), "--address is for --engine ray"),
         (("--engine", "ray", "--address", "127.0.0.1:1"), "--address 127.0.0.1:1: no Ray cluster"),
     ],

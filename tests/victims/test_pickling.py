@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import pytest
@@ -36,3 +37,18 @@ def test_another_file_in_its_place_is_refused(tmp_path, monkeypatch):
     save_file(state | {name: state[name] + 1}, tmp_path / "own.safetensors")
     with pytest.raises(AdvbenchError, match=r"own\.safetensors: another file"):
         pickle.loads(data)
+
+
+@pytest.mark.parametrize("twin_of", [copy.copy, copy.deepcopy])
+def test_a_copy_is_of_the_network_as_it_is(twin_of):
+    victim = advbench.load_victim("hdfnet", weights=None, size="small")
+    with torch.no_grad():
+        next(victim.network.parameters()).add_(1)
+    images = torch.rand(1, 3, 256, 256)
+    with torch.inference_mode():
+        expected = victim.logits(images)
+        twin = twin_of(victim)
+        assert torch.equal(twin.logits(images), expected)
+        assert torch.equal(pickle.loads(pickle.dumps(twin)).logits(images), expected)
+    shared = twin.network is victim.network
+    assert shared == (twin_of is copy.copy)

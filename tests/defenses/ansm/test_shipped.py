@@ -12,8 +12,8 @@ import torch
 import advbench
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
 from advbench.pipelines.load import load_dataset
-from advbench.pipelines.making import fit_mask
 from advbench.pipelines.provenance import victim_identity
+from advbench.pixels import fit_mask
 
 FOLDER = Path(__file__).parents[3] / "defenses" / "ansm" / "weights"
 SHIPPED = sorted(path.stem.rpartition("-")[0] for path in FOLDER.glob("*-small.safetensors"))

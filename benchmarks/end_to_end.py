@@ -1,0 +1,142 @@
+"""``generate`` and ``evaluate`` whole, against the attack or the victim alone, in turns.
+
+    python benchmarks/end_to_end.py [--victim ifosn] [--images 200] [--attack pgd] [--csv PATH]
+
+What ``generate`` adds to the attack is reading, encoding, checking and writing; what ``evaluate``
+adds to the victim is decoding, the defense, and the scores. Growth is measured by half the images.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import torch
+from timing import ratio, turns, write_csv
+
+import advbench
+from advbench.attacks.base import Attack
+from advbench.attacks.batching import images_at_once, in_batches, side_by_side
+from advbench.cli.progress import Progress
+from advbench.datasets.dataset import Dataset
+from advbench.datasets.manifest import Row
+from advbench.pipelines.evaluate import Request as Evaluation
+from advbench.pipelines.evaluate import evaluate
+from advbench.pipelines.generate import Request, generate
+from advbench.pipelines.load import cache_folder, load_dataset
+from advbench.pixels import fit_mask
+from advbench.registry import DEFENSES
+from advbench.scores.protocols import protocol
+from advbench.victims.base import Victim
+
+
+@click.command()
+@click.option("--victim", "name", default="ifosn", show_default=True)
+@click.option("--images", "count", type=click.IntRange(min=2), default=160, show_default=True)
+@click.option("--attack", "attack_name", default="pgd", show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--json", "as_json", is_flag=True)
+def main(
+    name: str, count: int, attack_name: str, repeats: int, csv_path: Path | None, as_json: bool
+) -> None:
+    """Print the table."""
+    victim, attack = advbench.load_victim(name), advbench.load_attack(attack_name)
+    dataset = load_dataset("builtin", cache_folder())
+    rows = dataset.select("test", label=1, limit=count)
+    found: list[dict[str, Any]] = []
+    with Progress() as progress, tempfile.TemporaryDirectory() as where:
+        for part in (rows[: len(rows) // 2], rows):
+            found.append(generating(victim, attack, dataset, part, Path(where), repeats))
+            progress.update("measuring", len(found), 2 + len(DEFENSES.standard()), "comparisons")
+        for defense in DEFENSES.standard():
+            found.append(evaluating(victim, defense, rows, Path(where), repeats))
+            progress.update("measuring", len(found), 2 + len(DEFENSES.standard()), "comparisons")
+    if csv_path:
+        write_csv(csv_path, found)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for row in found:
+        click.echo(
+            f"{row['what']:<24} {row['images']:>5} images  whole {row['whole_s']:8.2f} s  alone "
+            f"{row['alone_s']:8.2f} s  ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to "
+            f"{row['ratio_max']:.3f})  peak {row['peak_mib']} MiB"
+        )
+
+
+def generating(
+    victim: Victim, attack: Attack, dataset: Dataset, rows: list[Row], where: Path, repeats: int
+) -> dict[str, Any]:
+    """``generate`` against the attack on images that are in memory."""
+    images = [victim.fit(dataset.image(row)) for row in rows]
+    masks = [fit_mask(dataset.mask(row), image) for row, image in zip(rows, images, strict=True)]
+    stacked = torch.stack([torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images])
+    truth = torch.stack([torch.from_numpy(mask.copy()) for mask in masks])
+    ids = [row.sample_id for row in rows]
+    runs = iter(range(1000))
+
+    def whole() -> object:
+        out = where / f"{len(rows)}-{next(runs)}"
+        return generate(Request(dataset, rows, victim, [attack], out))
+
+    def alone() -> None:
+        step = images_at_once(victim.device)
+        for start in range(0, len(ids), step):
+            part = slice(start, start + step)
+            attack.run(victim, stacked[part], truth[part], ids[part])
+
+    return _row(
+        f"generate {attack.name}", len(rows), turns({"whole": whole, "alone": alone}, repeats)
+    )
+
+
+def evaluating(
+    victim: Victim, name: str, rows: list[Row], where: Path, repeats: int
+) -> dict[str, Any]:
+    """``evaluate`` at one strength, the undefended victim with it, against as many bare passes."""
+    defense = advbench.load_defense(name)
+    if defense.strength_field:
+        defense = defense.model_copy(update={defense.strength_field: defense.strengths[:1]})
+    out = where / f"{len(rows)}-0"
+    variants = len(list((out / "shards").glob(f"*/{victim.name}/*")))
+    cells = 1 if name == "none" else 2
+    runs = iter(range(1000))
+
+    def whole() -> object:
+        records = where / f"records-{name}-{next(runs)}"
+        wanted = Evaluation(out, [defense], protocol("f1/v1"), records=records)
+        return evaluate(wanted, lambda identity: victim)
+
+    images = torch.zeros(1, 3, 256, 256)
+
+    def alone() -> None:
+        def work(some: Any) -> list[None]:
+            for _ in range(cells * (1 + variants)):
+                with torch.inference_mode():
+                    victim.probabilities(images)
+            return [None] * len(some)
+
+        with side_by_side(victim.device, victim.reentrant):
+            in_batches(range(len(rows)), 1, work)
+
+    return _row(f"evaluate {name}", len(rows), turns({"whole": whole, "alone": alone}, repeats))
+
+
+def _row(what: str, images: int, taken: dict[str, list[float]]) -> dict[str, Any]:
+    return {
+        "what": what,
+        "images": images,
+        **{f"{name}_s": round(median(seconds), 3) for name, seconds in taken.items()},
+        **ratio(taken, "whole", "alone"),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Work that takes turns, and tables of what it took."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+Work = Callable[[], object]
+
+
+def turns(work: Mapping[str, Work], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each, one after the other, again and again, so that all see the same machine."""
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(repeats):
+        for name, do in work.items():
+            started = time.perf_counter()
+            do()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            taken[name].append(time.perf_counter() - started)
+    return taken
+
+
+def ratio(taken: Mapping[str, Sequence[float]], above: str, below: str) -> dict[str, float]:
+    """Median, smallest and largest of ``above`` ÷ ``below``, turn by turn."""
+    found = [a / b for a, b in zip(taken[above], taken[below], strict=True)]
+    return {
+        "ratio": round(median(found), 3),
+        "ratio_min": round(min(found), 3),
+        "ratio_max": round(max(found), 3),
+    }
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line a row, columns in the order of the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
