@@ -213,3 +213,12 @@ def test_engines_speed(script):
     """Equal content is asserted by the script itself."""
     rows = run(script("engines_speed"), "--images", 2)
     assert len(rows) == 4
+
+
+def test_performance_page_is_of_the_tables(script, tmp_path, monkeypatch):
+    """The committed page is what the script makes of the committed tables."""
+    module = script("performance_page")
+    committed = module.PAGE.read_text(encoding="utf-8")
+    monkeypatch.setattr(module, "PAGE", tmp_path / "page.md")
+    module.main()
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == committed

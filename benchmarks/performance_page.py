@@ -1,0 +1,81 @@
+"""docs/performance.md from the tables in benchmarks/results, which the other scripts write.
+
+python benchmarks/performance_page.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "performance.md"
+
+HEAD = """# Performance
+
+Made by `python benchmarks/performance_page.py` from the tables in
+[benchmarks/results](../benchmarks/results); each table names the script that wrote it. Machine:
+two shared cores, no GPU, torch 2.12, two threads, the small `ifosn` on built-in images of 256².
+Absolute seconds say little elsewhere; both sides of a ratio were measured in turns, in one run.
+"""
+
+SECTIONS = {
+    "attack_speed": (
+        "Attacks",
+        "python benchmarks/attack_speed.py --images 4 --pgn-iterations 1 --cw-steps 5",
+        "`peer` is torchattacks over the same φ, for PGN a plain transcription, for C&W five runs; "
+        "`bare` is as many passes of our network with nothing around them. Where a `grid_part` is "
+        "given, the row counts that often in the paper's grid of 20 variants.",
+    ),
+    "end_to_end": (
+        "generate and evaluate",
+        "python benchmarks/end_to_end.py",
+        "`alone` is the attack, or the victim's forward passes, on images that are in memory.",
+    ),
+    "storage": (
+        "Storage",
+        "python benchmarks/storage.py",
+        "64 originals, 64 adversarial images of ±3 levels, and masks.",
+    ),
+    "growth": (
+        "Growth",
+        "python benchmarks/growth.py",
+        "`exponent` against the row above: 1 where twice as much takes twice as long.",
+    ),
+    "engines_speed": (
+        "Engines",
+        "python benchmarks/engines_speed.py",
+        "One thread a worker; `start_s` is a run with nothing left to do. The content is equal.",
+    ),
+}
+
+
+def main() -> None:
+    """Write the page."""
+    parts = [HEAD]
+    for name, (title, command, text) in SECTIONS.items():
+        path = RESULTS / f"{name}.csv"
+        if path.is_file():
+            table = pd.read_csv(path)
+            parts.append(f"## {title}\n\n`{command}`\n\n{text}\n\n{markdown(table)}")
+            if "grid_part" in table:
+                parts.append(f"The whole grid: {grid(table):.2f} times faster than its peers.\n")
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """As a table of Markdown."""
+    rows = [list(table.columns), ["---"] * len(table.columns)]
+    rows += [[f"{value:g}" if isinstance(value, float) else str(value) for value in row]
+             for row in table.itertuples(index=False)]  # fmt: skip
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def grid(table: pd.DataFrame) -> float:
+    """Seconds of the peers ÷ ours over the paper's grid."""
+    return (table.peer_s * table.grid_part).sum() / (table.ours_s * table.grid_part).sum()
+
+
+if __name__ == "__main__":
+    main()
