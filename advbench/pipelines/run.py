@@ -54,7 +54,8 @@ def run(
     """Do what is planned; a run that was killed goes on where it ended.
 
     Args:
-        name: the suite's; what was planned and what it took go to ``out/suites/NAME.json``.
+        name: the suite's; what was planned and what it took go to ``out/suites/NAME.json``, run by
+            run, without what it took where the run was killed.
         plan: of this suite, without faults.
         progress: in seconds of work.
         engine: where units run; in this process by default.
@@ -67,6 +68,10 @@ def run(
         AdvbenchError, OSError: as :func:`generate` and :func:`evaluate`; what is finished stays.
     """
     started, before = time.perf_counter(), _stored(out)
+    path = out / "suites" / f"{name}.json"
+    earlier = _earlier(path, suite)
+    this = {"version": advbench.__version__, "planned": plan.as_json(), "took": None}
+    _note(path, suite, [*earlier, this])
     overall = _Overall(plan, progress)
     took: dict[str, Any] = {"gradients": 0, "made": 0, "scored": 0}
     datasets = [load_dataset(each) for each in suite.datasets]
@@ -87,15 +92,27 @@ def run(
     took["seconds"] = round(time.perf_counter() - started, 1)
     took["bytes"] = _stored(out) - before
     took["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    _note(path, suite, [*earlier, this | {"took": took}])
+    return took
+
+
+def _earlier(path: Path, suite: Suite) -> list[dict[str, Any]]:
+    """Runs of the same suite that are noted already."""
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        same = noted["suite_sha256"] == suite.sha256
+        return list(noted["runs"]) if same else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _note(path: Path, suite: Suite, runs: list[dict[str, Any]]) -> None:
     report = {
         "suite": json.loads(suite.model_dump_json(by_alias=True)),
         "suite_sha256": suite.sha256,
-        "version": advbench.__version__,
-        "planned": plan.as_json(),
-        "took": took,
+        "runs": runs,
     }
-    write_atomically(out / "suites" / f"{name}.json", json.dumps(report, indent=2).encode())
-    return took
+    write_atomically(path, json.dumps(report, indent=2).encode())
 
 
 def _same(victim: Victim, identity: dict[str, str]) -> Victim:

@@ -42,10 +42,14 @@ def test_plan_then_run_then_nothing_is_left(advbench_command, suite, imported):
     assert "30 adversarial images made, 70 scored" in ran.out
     assert (imported / "tables" / "mine.csv").is_file()
     report = json.loads((imported / "suites" / "mine.json").read_text())
-    assert report["took"]["gradients"] == report["planned"]["gradients"] == 50
+    (first,) = report["runs"]
+    assert first["took"]["gradients"] == first["planned"]["gradients"] == 50
     again = advbench_command("run", suite, *PLUGIN, "--out", imported, "--json")
     took = json.loads(again.out)["took"]
     assert (took["made"], took["scored"], took["bytes"]) == (0, 0, 0)
+    report = json.loads((imported / "suites" / "mine.json").read_text())
+    assert report["runs"] == [first, report["runs"][1]]
+    assert report["runs"][1]["took"] == took
     shown = advbench_command("plan", suite, *PLUGIN, "--out", imported)
     assert "can finish: 0 units" in shown.out
 
