@@ -101,6 +101,11 @@ def victim(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the run [runs/ansm-NAME-SIZE-DATASET].",
 )
+@click.option(
+    "--start",
+    metavar="PATH",
+    help="ANSM weights to start from: a file, or the victim whose shipped ones they are.",
+)
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
 @limit_option
 @device_option
@@ -113,6 +118,7 @@ def ansm(
     weights: str | None,
     dataset: str,
     to: Path | None,
+    start: str | None,
     pairs: tuple[str, ...],
     limit: int | None,
     device: str,
@@ -126,8 +132,10 @@ def ansm(
 
     \b
     advbench train ansm --victim ifosn
+    advbench train ansm --victim code --start mvssnet
     advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
     """
+    from advbench.defenses.ansm.files import shipped_path
     from advbench.defenses.ansm.recipe import AnsmRecipe, preset
     from advbench.engines.processes import Processes
     from advbench.pipelines.load import load_dataset
@@ -144,6 +152,10 @@ def ansm(
             dataset, out, "train", progress.note, progress.counting("building", "images")
         )
         chosen_size = size or frozen.size
+        first = None
+        if start:
+            known = start in VICTIMS.names()
+            first = shipped_path(start, chosen_size) if known else Path(start)
         folder = to or Path("runs") / f"ansm-{name}-{chosen_size}-{data.id}"
         epochs = recipe.epochs_first + recipe.epochs_mgr
 
@@ -166,6 +178,7 @@ def ansm(
             progress.counting("FGSM pairs", "images"),
             report,
             processes,
+            first,
         )
     if processes.rank == 0:
         click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from advbench.attacks.base import Attack
+from advbench.attacks.batching import images_at_once
 from advbench.datasets.manifest import Row
 from advbench.pipelines.making import Request
 from advbench.pipelines.scoring import Cell, Sample, Scorer
@@ -28,7 +29,8 @@ UNBOUNDED_SIGMA = 0.6
 
 @dataclass(frozen=True)
 class Speed:
-    """Measured of one victim on one image of the dataset's mean size.
+    """Measured of one victim on an image of the dataset's mean size, as many copies side by side as
+    the run has images side by side.
 
     Attributes:
         per_gradient: seconds of one forward and backward pass, by attack.
@@ -58,12 +60,13 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
     if request.victim.working_side is None and rows[-1] != typical:
         _attack(cheapest.brief(), request, *_pair(request, rows[-1]))
     image, truth = _pair(request, typical)
-    _attack(cheapest.brief(), request, image, truth)  # the first call of all is slower
+    copies = min(images_at_once(request.victim.device), len(rows))
+    _attack(cheapest.brief(), request, image, truth, copies)  # the first call of all is slower
     per_gradient, attacked = {}, image
     for attack in request.attacks:
         brief = attack.brief()
-        seconds = _seconds(partial(_attack, brief, request, image, truth))
-        per_gradient[attack.label] = seconds / max(1, brief.passes())
+        seconds = _seconds(partial(_attack, brief, request, image, truth, copies))
+        per_gradient[attack.label] = seconds / (copies * max(1, brief.passes()))
         attacked = _attack(brief, request, image, truth)
     sample = Sample(typical.sample_id, "", "", attacked, image, truth)
     fixed = request.victim.working_side is not None
@@ -75,7 +78,7 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
             for attack in request.attacks
             for intensity in attack.intensities
         },
-        ratio * _seconds(lambda: list(scorer.records(sample, cells))),
+        ratio / copies * _seconds(lambda: list(scorer.side_by_side([sample] * copies, cells))),
         _encoded(image, ratio)[1],
     )
 
@@ -85,13 +88,13 @@ def _pair(request: Request, row: Row) -> tuple[Image, Mask]:
     return image, request.dataset.mask(row)
 
 
-def _attack(attack: Attack, request: Request, image: Image, truth: Mask) -> Image:
-    """One adversarial image, of whichever intensity comes first."""
+def _attack(attack: Attack, request: Request, image: Image, truth: Mask, copies: int = 1) -> Image:
+    """One adversarial image, of whichever intensity comes first, out of so many copies."""
     results = attack.run(
         request.victim,
-        torch.from_numpy(image.copy()).permute(2, 0, 1)[None],
-        torch.from_numpy(fit_mask(truth, image).copy())[None],
-        ["probe"],
+        torch.from_numpy(image.copy()).permute(2, 0, 1).repeat(copies, 1, 1, 1),
+        torch.from_numpy(fit_mask(truth, image).copy()).repeat(copies, 1, 1),
+        [f"probe-{number}" for number in range(copies)],
         request.seed,
     )
     first = next(iter(results.values()))

@@ -39,6 +39,7 @@ def train_ansm(
     progress: Progress = lambda done, total: None,
     report: Callable[[training.Epoch], None] = lambda epoch: None,
     processes: Processes | None = None,
+    start: Path | None = None,
 ) -> Path:
     """:func:`advbench.defenses.ansm.training.train` on a dataset's forged images.
 
@@ -47,10 +48,13 @@ def train_ansm(
             there is made on the fly and kept in memory.
         limit: the first so many training images.
         progress: of the pairs.
+        start: a file of ANSM weights to begin from.
 
     Raises:
-        AdvbenchError: the dataset has no training or no validation split.
+        AdvbenchError: the dataset has no training or no validation split, or ``start`` is no
+            network of this size.
     """
+    first = training.Start.read(start, size) if start else None
     rows = {
         "train": dataset.select("train", label=1, limit=limit),
         "val": dataset.select("val", label=1),
@@ -72,7 +76,7 @@ def train_ansm(
         "content_sha256": _content(every),
     }
     return training.train(
-        victim, size, made["train"], made["val"], source, recipe, folder, report, processes
+        victim, size, made["train"], made["val"], source, recipe, folder, report, processes, first
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,10 +10,10 @@ import torch
 from pydantic import PrivateAttr
 from torch import Tensor
 
-from advbench.defenses.ansm.network import SIZES, AnsmNetwork
+from advbench.defenses.ansm.files import read_card, read_network, shipped_path
+from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
-from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
 
 
 class ANSM(Defense):
@@ -44,10 +42,8 @@ class ANSM(Defense):
         Raises:
             AdvbenchError: none of the files is for it, or the file is not one of ANSM.
         """
-        path = self._path_for(victim)
-        sha256, state = read_checkpoint(path)
         bound = self.model_copy()
-        bound._sha256, bound._network = sha256, _network_of(path, state)
+        bound._sha256, bound._network = read_network(self._path_for(victim))
         return bound
 
     def variant_spec(self, strength: float | None) -> dict[str, Any]:
@@ -68,11 +64,10 @@ class ANSM(Defense):
         what = f"{victim['name']} ({victim['size']})"
         train = f"train it with: advbench train ansm --victim {victim['name']}"
         if not self.weights:
-            with resources.as_file(resources.files("advbench.defenses.ansm")) as folder:
-                path = folder / "weights" / f"{victim['name']}-{victim['size']}.safetensors"
+            path = shipped_path(victim["name"], victim["size"])
             if not path.is_file():
                 raise AdvbenchError(f"defense ansm: no shipped network for {what}; {train}")
-            if _card(path).get("victim_sha256") != victim["weights_sha256"]:
+            if read_card(path).get("victim_sha256") != victim["weights_sha256"]:
                 raise AdvbenchError(
                     f"defense ansm: the shipped network for {what} was trained for other weights; "
                     f"{train}, and give it with --ansm-weights PATH"
@@ -81,33 +76,10 @@ class ANSM(Defense):
         for given in map(Path, self.weights):
             if not given.is_file():
                 raise AdvbenchError(f"--ansm-weights {given}: no such file; {train}")
-            card = _card(given)
+            card = read_card(given)
             if (card.get("victim_sha256") or victim["weights_sha256"]) == victim["weights_sha256"]:
                 return given
         raise AdvbenchError(
             f"--ansm-weights {', '.join(self.weights)}: none is for {what} with weights "
             f"{victim['weights_sha256'][:12]}; {train}"
         )
-
-
-def _card(path: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(path.with_suffix(".json").read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return card if isinstance(card, dict) else {}
-
-
-def _network_of(path: Path, state: Mapping[str, Tensor]) -> AnsmNetwork:
-    """The network of the size whose keys and shapes these are."""
-    shapes = {key: value.shape for key, value in state.items()}
-    for size in SIZES:
-        with torch.device("meta"):
-            own = AnsmNetwork(size).state_dict()
-        if {key: value.shape for key, value in own.items()} == shapes:
-            refuse_diverged(path, state, own)
-            with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-                network = AnsmNetwork(size)
-                network.load_state_dict(dict(state))
-            return network.eval().requires_grad_(False)
-    raise AdvbenchError(f"{path}: no weights of ANSM; give a file that advbench train ansm wrote")

@@ -85,6 +85,7 @@ class AnsmNetwork(nn.Module):
 
     def __init__(self, size: Size, pretrained: bool = False) -> None:
         super().__init__()
+        self.size = size
         widths = SIZES[size]
         self.encoder = timm.create_model(widths.encoder, features_only=True, pretrained=pretrained)
         encoded = self.encoder.feature_info.channels()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advbench.defenses.ansm.features import tapped
+from advbench.defenses.ansm.files import read_network
 from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
 from advbench.defenses.ansm.network import AnsmNetwork, Size
 from advbench.defenses.ansm.recipe import AnsmRecipe
@@ -47,6 +48,33 @@ class Epoch:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Start:
+    """Weights of another run, perhaps for another victim, that this one begins from."""
+
+    sha256: str
+    state: dict[str, Tensor]
+
+    @classmethod
+    def read(cls, path: Path, size: Size) -> Self:
+        """Those in a file.
+
+        Raises:
+            AdvbenchError: the file holds no ANSM network of this size.
+        """
+        if not path.is_file():
+            raise AdvbenchError(
+                f"--start {path}: no such file; give weights that advbench train ansm wrote, or "
+                "the name of a victim that has shipped ones"
+            )
+        sha256, network = read_network(path)
+        if network.size != size:
+            raise AdvbenchError(
+                f"--start {path}: is of size {network.size}; give --size {network.size}"
+            )
+        return cls(sha256, network.state_dict())
+
+
 def train(
     victim: Victim,
     size: Size,
@@ -57,6 +85,7 @@ def train(
     folder: Path,
     report: Callable[[Epoch], None] = lambda epoch: None,
     processes: Processes | None = None,
+    start: Start | None = None,
 ) -> Path:
     """Train S_φ for one frozen victim; run again to resume.
 
@@ -65,6 +94,7 @@ def train(
             original's RGB and the adversarial one's.
         source: what the pairs are, for the card; with ``content_sha256``.
         processes: those that train together; each calls this function alike.
+        start: what to begin from, random weights otherwise.
         folder: receives ``checkpoint.pt`` and ``curve.csv`` after every epoch, and at the end
             ``<victim>-<size>.safetensors`` with its card and curve.
 
@@ -72,8 +102,8 @@ def train(
         the path of the weights: those of the last stage's best validation, the mean of both RP.
 
     Raises:
-        AdvbenchError: ``folder`` holds another run, there is less than a batch of crops, or the
-            processes cannot share a batch evenly.
+        AdvbenchError: ``folder`` holds another run, there is less than a batch of crops, or
+            the processes cannot share a batch evenly.
     """
     processes = processes or Processes()
     if recipe.batch % processes.count:
@@ -81,8 +111,8 @@ def train(
             f"a batch of {recipe.batch} cannot be shared by {processes.count} processes; "
             f"give --set batch={processes.count * max(1, recipe.batch // processes.count)}"
         )
-    checkpoint = Checkpoint(folder, _key(victim, size, source, recipe))
-    run = _Run(victim, size, recipe, checkpoint, processes)
+    checkpoint = Checkpoint(folder, _key(victim, size, source, recipe, start))
+    run = _Run(victim, size, recipe, checkpoint, processes, start)
     run.resume()
     crops = Crops(training, recipe)
     if len(crops) == 0:
@@ -105,9 +135,16 @@ def train(
     return run.save_weights(source)
 
 
-def _key(victim: Victim, size: Size, source: Mapping[str, Any], recipe: AnsmRecipe) -> str:
-    parts = (victim.name, victim.size, victim.weights.sha256, size, source["content_sha256"])
-    return hashlib.sha256("|".join([*parts, recipe.model_dump_json()]).encode()).hexdigest()
+def _key(
+    victim: Victim,
+    size: Size,
+    source: Mapping[str, Any],
+    recipe: AnsmRecipe,
+    start: Start | None,
+) -> str:
+    parts = [victim.name, victim.size, victim.weights.sha256, size, source["content_sha256"]]
+    parts += [recipe.model_dump_json(), *([start.sha256] if start else [])]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
 class _Run:
@@ -118,11 +155,14 @@ class _Run:
         recipe: AnsmRecipe,
         checkpoint: Checkpoint,
         processes: Processes,
+        start: Start | None = None,
     ) -> None:
         self.victim, self.size, self.recipe, self.checkpoint = victim, size, recipe, checkpoint
-        self.processes = processes
+        self.processes, self.start = processes, start
         torch.manual_seed(recipe.seed)
         network = AnsmNetwork(size, recipe.pretrained)
+        if start:
+            network.load_state_dict(start.state)
         network.to(victim.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.shared = processes.share(network)
         self.network = getattr(self.shared, "module", self.shared)
@@ -280,6 +320,7 @@ class _Run:
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "pairs": dict(source),
             "recipe": self.recipe.model_dump(),
+            "start_sha256": self.start.sha256 if self.start else None,
             "best_epoch": best.epoch,
             "val_rp_original": round(best.val_rp_original, 2),
             "val_rp_fgsm": round(best.val_rp_fgsm, 2),

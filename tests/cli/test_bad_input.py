@@ -70,6 +70,7 @@ def complaint(ran) -> str:
         ("train ansm --victim code --victim-size full", "code (full): no built-in weights"),
         ("train ansm --victim ifosn --set epoch=3", "recipe: epoch: extra inputs are not perm"),
         ("train ansm --victim ifosn --set epoch=3", "; it has seed, depth, first, target, epochs"),
+        ("train ansm --victim ifosn --start hdfmet", "hdfmet: no such file"),
         ("train ansm --victim ifosn --set depth=deep", "recipe: depth: input should be 'shallow'"),
         (
             "train ansm --victim ifosn --set epochs_first=0 --set epochs_mgr=0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import random
@@ -14,20 +15,20 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 from torch import Tensor
 
 from advbench.defenses.ansm import training
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
-from advbench.defenses.ansm.training import Epoch, train
+from advbench.defenses.ansm.training import Epoch, Start, train
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.victims.training.data import Crops
 
 from . import loops
-from .toys import LAYERS, Layered, layered, pairs
+from .toys import LAYERS, Layered, disturbed, layered, pairs
 
 RECIPE = AnsmRecipe(crop=32, batch=2, epochs_first=2, epochs_mgr=2, seed=1)
 ONE_STEP = {"crop": 32, "batch": 4, "epochs_mgr": 0, "epochs_first": 1}
@@ -319,6 +320,31 @@ def test_loss_falls(stage, tmp_path):
     run(tmp_path, AnsmRecipe(**fields), training=pairs(4, noise=30, fading=True))
     losses = [float(line["loss"]) for line in curve(tmp_path)]
     assert np.mean(losses[-3:]) < 0.9 * losses[0]
+
+
+def test_starts_from_weights_of_another_run(tmp_path):
+    still = AnsmRecipe(**ONE_STEP, lr_first=1e-12, weight_decay=0, ema=0)
+    file = tmp_path / "start.safetensors"
+    save_file(disturbed().state_dict(), file)
+    start = Start.read(file, "small")
+    path = run(tmp_path / "run", still, start=start)
+    before, after = load_file(file), load_file(path)
+    for name, _ in AnsmNetwork("small").named_parameters():
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["start_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert run(tmp_path / "run", still, start=start) == path
+    with pytest.raises(AdvbenchError, match="belongs to another"):
+        run(tmp_path / "run", still, start=Start("1" * 64, start.state))
+    with pytest.raises(AdvbenchError, match="belongs to another"):
+        run(tmp_path / "run", still)
+
+
+def test_start_of_another_size_is_refused(tmp_path):
+    file = tmp_path / "start.safetensors"
+    save_file(disturbed().state_dict(), file)
+    with pytest.raises(AdvbenchError, match=r"start\.safetensors: is of size small; give --size"):
+        Start.read(file, "full")
 
 
 @pytest.mark.parametrize(

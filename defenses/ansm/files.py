@@ -1,0 +1,49 @@
+"""Files of ANSM weights: where the shipped ones lie, what their cards say, how one is read."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from advbench.defenses.ansm.network import SIZES, AnsmNetwork
+from advbench.errors import AdvbenchError
+from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
+
+
+def shipped_path(victim: str, size: str) -> Path:
+    """Where the shipped network for a victim lies, whether or not there is one."""
+    with resources.as_file(resources.files("advbench.defenses.ansm")) as folder:
+        return folder / "weights" / f"{victim}-{size}.safetensors"
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """What the card beside a file of weights says; nothing where there is none."""
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
+def read_network(path: Path) -> tuple[str, AnsmNetwork]:
+    """The sha256 of a file, and the network, of the size whose keys and shapes it holds, frozen.
+
+    Raises:
+        AdvbenchError: no such file, or not one of ANSM.
+    """
+    sha256, state = read_checkpoint(path)
+    shapes = {key: value.shape for key, value in state.items()}
+    for size in SIZES:
+        with torch.device("meta"):
+            own = AnsmNetwork(size).state_dict()
+        if {key: value.shape for key, value in own.items()} == shapes:
+            refuse_diverged(path, state, own)
+            with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+                network = AnsmNetwork(size)
+                network.load_state_dict(dict(state))
+            return sha256, network.eval().requires_grad_(False)
+    raise AdvbenchError(f"{path}: no weights of ANSM; give a file that advbench train ansm wrote")
