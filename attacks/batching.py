@@ -63,15 +63,27 @@ def in_batches(
 ) -> list[R]:
     """``work`` over ``rows``, ``batch`` at a time, one result a row, in their order.
 
-    Out of memory halves the batch and does the same rows again from their beginning; a single row
-    that does not fit raises.
+    Out of memory halves the batch and does the same rows again from their beginning; rows that did
+    not fit beside others are done again alone. A single row that does not fit raises.
+
+    Raises:
+        torch.OutOfMemoryError: one row does not fit, on whichever device.
     """
     pool = _pool.get()
     if pool is None:
         return _one_after_another(rows, batch, work)
+
+    def attempt(chunk: Sequence[T]) -> list[R] | None:
+        try:
+            return _one_after_another(chunk, batch, work)
+        except torch.OutOfMemoryError:
+            return None
+
     chunks = [rows[start : start + batch] for start in range(0, len(rows), batch)]
-    done = pool.map(lambda chunk: _one_after_another(chunk, batch, work), chunks)
-    return [result for part in done for result in part]
+    results: list[R] = []
+    for chunk, done in zip(chunks, list(pool.map(attempt, chunks)), strict=True):
+        results += _one_after_another(chunk, batch, work) if done is None else done
+    return results
 
 
 def _one_after_another(
@@ -82,9 +94,11 @@ def _one_after_another(
         chunk = rows[len(results) : len(results) + batch]
         try:
             done = work(chunk)
-        except torch.OutOfMemoryError:
-            if batch == 1:
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
                 raise
+            if batch == 1:
+                raise torch.OutOfMemoryError(str(error)) from error
             done = None
         if done is None:  # outside the except block, so that its traceback holds no tensors
             batch = max(1, min(batch, len(chunk)) // 2)
@@ -94,3 +108,10 @@ def _one_after_another(
             continue
         results.extend(done)
     return results
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch's error of a GPU, Python's own, or the plain one of PyTorch's CPU allocator."""
+    return isinstance(
+        error, torch.OutOfMemoryError | MemoryError
+    ) or "DefaultCPUAllocator: can't allocate memory" in str(error)

@@ -81,8 +81,17 @@ def main() -> NoReturn:
         known = from_os_error(error)
         _fail(str(known) if known else _internal(error), 2 if known else 1, debug)
     except Exception as error:
+        # By name: PyTorch's own error is not worth importing it for.
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            _fail(OUT_OF_MEMORY, 2, debug)
         _fail(_internal(error), 1, debug)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+OUT_OF_MEMORY = (
+    "out of memory with a single image; take a smaller --size, fewer --workers or a machine with "
+    "more; what was made is kept"
+)
 
 
 def _internal(error: Exception) -> str:

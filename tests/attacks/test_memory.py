@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from random import Random
 
 import pytest
 import torch
@@ -42,6 +44,50 @@ def test_out_of_memory_halves_the_batch(name: str, asked: int, limit: int, from_
         for found, other in zip(rescued[variant].details, result.details, strict=True):
             assert found.loss_last == pytest.approx(other.loss_last, rel=1e-5)
             assert found.zero_gradients == other.zero_gradients
+
+
+NO_ROOM = (
+    torch.OutOfMemoryError("injected"),
+    MemoryError("injected"),
+    RuntimeError("[...] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", ALL)
+def test_out_of_memory_at_random_leaves_the_bytes_as_they_are(name: str, threads: int) -> None:
+    """A third of the batches fail, however far they have come; one row alone never does."""
+    batch, attack = pictures(5), ALL[name]
+    random, failures = Random(name), 0
+
+    def watch(images: Tensor) -> None:
+        nonlocal failures
+        alone = threading.current_thread() is threading.main_thread() and len(images) == 1
+        if not alone and random.random() < 1 / 3:
+            failures += 1
+            raise NO_ROOM[failures % 3]
+
+    expected = batch.attacked(attack, Toy(wavy_net()), batch=1)
+    victim = Toy(wavy_net(), watch)
+    victim.reentrant = True
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = batch.attacked(attack, victim, batch=4 if threads == 1 else 1)
+    finally:
+        torch.set_num_threads(before)
+    assert failures
+    for variant, result in expected.items():
+        assert torch.equal(found[variant].images, result.images)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    def work(rows: Sequence[int]) -> list[int]:
+        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+
+    with pytest.raises(RuntimeError, match="must match") as caught:
+        in_batches(range(4), 2, work)
+    assert not isinstance(caught.value, torch.OutOfMemoryError)
 
 
 @pytest.mark.parametrize("name", ALL)

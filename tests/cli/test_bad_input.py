@@ -7,8 +7,12 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from advbench.cli import main
 
 
 def complaint(ran) -> str:
@@ -237,3 +241,16 @@ def test_full_disk_keeps_what_is_whole_and_resumes(imported, toy, advbench_comma
     assert advbench_command("verify", "--out", imported).code == 0
     assert generate(advbench_command, imported, toy).code == 0
     assert advbench_command("verify", "--out", imported).code == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_lack_of_memory_is_told_with_its_remedy(error, monkeypatch, capsys):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "cli", SimpleNamespace(main=fail))
+    monkeypatch.setattr("sys.argv", ["advbench", "generate"])
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 2
+    assert "advbench: error: out of memory with a single image; take" in capsys.readouterr().err
