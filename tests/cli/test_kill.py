@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -95,56 +96,119 @@ def forty(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+class SuiteRuns:
+    """The same suite in an output folder that is left alone, and in one whose runs are killed."""
+
+    def __init__(self, forty: Path, tmp_path: Path, *engine: str) -> None:
+        (tmp_path / "suite.toml").write_text(SUITE)
+        self.whole, self.killed, self.engine = tmp_path / "whole", tmp_path / "killed", engine
+        self.options = {
+            "env": os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+            "cwd": tmp_path,
+            "stderr": subprocess.DEVNULL,
+            "stdout": subprocess.DEVNULL,
+        }
+        for out in (self.whole, self.killed):
+            shutil.copytree(forty, out)
+        subprocess.run(self._command(self.whole), check=True, **self.options)
+        report = json.loads((self.whole / "suites" / "suite.json").read_text())
+        assert report["runs"][0]["planned"]["units"] >= 200
+        self.files = len(self._finished(self.whole))
+        self.kept: dict[Path, tuple[int, int]] = {}
+
+    def start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*self._command(self.killed), *self.engine], **self.options)
+
+    def wait_for(self, share: float, process: subprocess.Popen[bytes]) -> None:
+        """Until this share of all files is there."""
+        while len(self._finished(self.killed)) < share * self.files and process.poll() is None:
+            time.sleep(0.005)
+        assert process.poll() is None, "the run ended before it was killed"
+
+    def check_kept(self) -> None:
+        now = self._finished(self.killed)
+        assert self.kept.items() <= now.items(), "a unit that was there was made again, or is gone"
+        self.kept = now
+
+    def check_content(self, advbench_command) -> None:
+        """What the killed runs left is what the whole one made."""
+        self.check_kept()
+        found, expected = (
+            json.loads(advbench_command("verify", "--out", out, "--json").out)
+            for out in (self.killed, self.whole)
+        )
+        assert found["problems"] == expected["problems"] == []
+        assert found["content_sha256"] == expected["content_sha256"]
+        order = ["variant", "defense", "strength", "sample_id"]
+        records = [
+            read_records(out / "records").sort_values(order, ignore_index=True)
+            for out in (self.killed, self.whole)
+        ]
+        pd.testing.assert_frame_equal(*records)
+
+    def _command(self, out: Path) -> list[str]:
+        plugin = ["--plugin", "toy_victim:ToyVictim", "--out", str(out), "--json"]
+        return [sys.executable, "-m", "advbench", "run", "suite.toml", *plugin]
+
+    def _finished(self, out: Path) -> dict[Path, tuple[int, int]]:
+        kinds = ("*.h5", "*.parquet")
+        found = [path for kind in kinds for path in out.rglob(kind)]
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_suite_killed_twenty_times(forty, tmp_path, advbench_command):
     """Of more than two hundred units none is lost, and none is made again once it is there."""
-    (tmp_path / "suite.toml").write_text(SUITE)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    options = {"env": environment, "cwd": tmp_path, "stderr": subprocess.DEVNULL}
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for out in (whole, killed):
-        shutil.copytree(forty, out)
-
-    def run(out: Path) -> list[str]:
-        plugin = ["--plugin", "toy_victim:ToyVictim", "--out", str(out), "--json"]
-        return [sys.executable, "-m", "advbench", "run", "suite.toml", *plugin]
-
-    def finished() -> dict[Path, tuple[int, int]]:
-        kinds = ("*.h5", "*.parquet")
-        found = [path for kind in kinds for path in killed.rglob(kind)]
-        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
-
-    subprocess.run(run(whole), check=True, stdout=subprocess.DEVNULL, **options)
-    report = json.loads((whole / "suites" / "suite.json").read_text())
-    assert report["runs"][0]["planned"]["units"] >= 200
-    total = len([path for kind in ("*.h5", "*.parquet") for path in whole.rglob(kind)])
-    moments = random.Random(2)
-    kept: dict[Path, tuple[int, int]] = {}
+    runs, moments = SuiteRuns(forty, tmp_path), random.Random(2)
     for kill in range(SUITE_KILLS):
-        process = subprocess.Popen(run(killed), stdout=subprocess.DEVNULL, **options)
-        wanted = (kill + moments.random()) * total / (SUITE_KILLS + 1)
-        while len(finished()) < wanted and process.poll() is None:
-            time.sleep(0.005)
+        process = runs.start()
+        runs.wait_for((kill + moments.random()) / (SUITE_KILLS + 1), process)
         time.sleep(moments.random() * 0.1)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert process.returncode == -signal.SIGKILL, "the run ended before it was killed"
-        now = finished()
-        assert kept.items() <= now.items(), "a unit that was there was made again, or is gone"
-        kept = now
-    subprocess.run(run(killed), check=True, stdout=subprocess.DEVNULL, **options)
-    assert kept.items() <= finished().items()
+        runs.check_kept()
+    assert runs.start().wait() == 0
+    runs.check_content(advbench_command)
 
-    found, expected = (
-        json.loads(advbench_command("verify", "--out", out, "--json").out)
-        for out in (killed, whole)
-    )
-    assert found["problems"] == expected["problems"] == []
-    assert found["content_sha256"] == expected["content_sha256"]
-    order = ["variant", "defense", "strength", "sample_id"]
-    records = [
-        read_records(out / "records").sort_values(order, ignore_index=True)
-        for out in (killed, whole)
-    ]
-    pd.testing.assert_frame_equal(*records)
+
+def ray_workers(driver: int) -> list[int]:
+    """The processes under a driver that do units."""
+    parents, named = {}, []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            )
+            if b"ray::" in (folder / "cmdline").read_bytes():
+                named.append(int(folder.name))
+
+    def below(process: int) -> bool:
+        return process == driver or (process in parents and below(parents[process]))
+
+    return [process for process in named if below(process)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_suite_on_ray_whose_workers_and_driver_are_killed(forty, tmp_path, advbench_command):
+    """Ten workers and five drivers, in any order, at random moments."""
+    pytest.importorskip("ray")
+    runs = SuiteRuns(forty, tmp_path, "--engine", "ray", "--workers", "2")
+    moments = random.Random(3)
+    victims = ["worker"] * 10 + ["driver"] * 5
+    moments.shuffle(victims)
+    process = runs.start()
+    for number, victim in enumerate(victims):
+        runs.wait_for((number + moments.random()) / (len(victims) + 1), process)
+        if victim == "driver":
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            process = runs.start()
+            continue
+        while not (workers := ray_workers(process.pid)):
+            assert process.poll() is None, "the run ended before its worker was killed"
+            time.sleep(0.05)
+        os.kill(moments.choice(workers), signal.SIGKILL)
+    assert process.wait() == 0
+    runs.check_content(advbench_command)
