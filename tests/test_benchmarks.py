@@ -13,9 +13,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from sklearn.metrics import f1_score
+from torch import nn
 
 import advbench
 from advbench.victims.code import CoDE
+from advbench.victims.weights import Weights
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -213,6 +215,26 @@ def test_engines_speed(script):
     """Equal content is asserted by the script itself."""
     rows = run(script("engines_speed"), "--images", 2)
     assert len(rows) == 4
+
+
+@pytest.mark.usefixtures("_beside")
+def test_table3_cost(script):
+    """Operations of a convolution in closed form; 20 variants of 3,317 images, mostly PGN."""
+    module = script("table3_cost")
+    network = nn.Conv2d(3, 4, 3, padding=1, bias=False).requires_grad_(False)
+
+    class One(CoDE):
+        def logits(self, images):
+            return self.network(images)[:, :1]
+
+    found = module.counted(One(network, Weights("0" * 64, "none"), "full"), 32)
+    once = 2 * 3 * 4 * 9 * 32 * 32 / 1e9
+    assert (found.forward, found.both) == (once, 2 * once)
+    rows = {row["victim"]: row for row in run(module, "--peak", 100, "--share", 1)}
+    assert rows["all"]["passes"] == 4 * 3317 * (1 + 3 * 3 * 10 + 3 * 20 * 20 + 250)
+    hours = (rows["hdfnet"]["pflop_attacks"] + rows["hdfnet"]["pflop_scores"]) / 0.1 / 3600
+    assert rows["hdfnet"]["hours_1_gpu"] == pytest.approx(hours, abs=0.06)
+    assert rows["all"]["hours_8_gpus"] == pytest.approx(rows["all"]["hours_1_gpu"] / 8, abs=0.2)
 
 
 def test_performance_page_is_of_the_tables(script, tmp_path, monkeypatch):
