@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from advbench.attacks.batching import default_batch, side_by_side
+from advbench.attacks.precision import Precision, at_precision
 from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError, plain_message
 from advbench.pixels import quantise, to_unit
@@ -143,6 +144,7 @@ class Attack(BaseModel, ABC):
         ids: Sequence[str],
         seed: int = 0,
         batch: int | None = None,
+        precision: Precision = "fp32",
     ) -> dict[str, Result]:
         """Attack uint8 images.
 
@@ -152,6 +154,7 @@ class Attack(BaseModel, ABC):
             ids: N names; the keys of the per-image random streams.
             batch: most rows that meet the victim at once; by default 1 on the CPU, where each
                 torch thread takes a row of its own.
+            precision: of the victim's passes.
 
         Returns:
             per variant a :class:`Result` on the CPU.
@@ -163,12 +166,13 @@ class Attack(BaseModel, ABC):
         x = to_unit(images.to(victim.device)).contiguous()
         y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
         with (
-            reference_mode(victim.network),
+            reference_mode(victim.network, precision),
             side_by_side(victim.device, victim.reentrant),
         ):
             # Cloned within, so that tensors made under a caller's inference_mode can be used.
+            seen = at_precision(victim, precision)
             found = self.perturb(
-                victim, x.clone(), y.clone(), ids, seed, batch or default_batch(victim.device)
+                seen, x.clone(), y.clone(), ids, seed, batch or default_batch(victim.device)
             )
         originals = images.cpu()
         results = {}

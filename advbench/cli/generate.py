@@ -52,6 +52,12 @@ OTHER_NAMES = {"steps": "iterations"}
 @size_option
 @click.option("--shard-size", type=click.IntRange(1, 4096), default=64, show_default=True)
 @click.option("--repair", is_flag=True, help="Check all that is there; make damaged shards again.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16"]),
+    default="fp32",
+    help="Of the passes; less than fp32 must agree with it on 32 images, and is not exported.",
+)
 @seed_option
 @device_option
 @engine_options
@@ -72,6 +78,7 @@ def generate(
     size: str | None,
     shard_size: int,
     repair: bool,
+    precision: Any,
     seed: int,
     device: str,
     engine: Engine,
@@ -108,7 +115,7 @@ def generate(
             raise AdvbenchError(f"dataset {dataset}: no forged images in its {split} split")
         for name in victims:
             model = VICTIMS.get(name).load(size=size, weights=weights_source(weights), device=where)
-            request = Request(data, rows, model, attacks, out, seed, shard_size, repair)
+            request = Request(data, rows, model, attacks, out, seed, shard_size, repair, precision)
             summary = run(request, progress.measured_in("passes"), engine)
             found.append({"victim": name, "dataset": request.name, **asdict(summary)})
             if not as_json:

@@ -96,7 +96,7 @@ def select(
 def _grouped(chosen: Iterable[ShardEntry], originals: Sequence[ShardEntry]) -> list[Group]:
     groups: dict[tuple[str, str, str], dict[str, list[ShardEntry]]] = {}
     for entry in chosen:
-        _check_names(entry)
+        _check(entry)
         settings = entry.settings
         key = (settings.dataset, _victim(settings), settings.space)
         groups.setdefault(key, {}).setdefault(settings.variant or "", []).append(entry)
@@ -111,9 +111,15 @@ def _grouped(chosen: Iterable[ShardEntry], originals: Sequence[ShardEntry]) -> l
     ]
 
 
-def _check_names(entry: ShardEntry) -> None:
-    """Names become paths: none may leave the folder or be hidden from a reader."""
+def _check(entry: ShardEntry) -> None:
+    """Names become paths: none may leave the folder or be hidden from a reader. What was made in
+    less than float32 is not what others would make."""
     settings = entry.settings
+    if settings.precision != "fp32":
+        raise AdvbenchError(
+            f"{entry.path}: made at --precision {settings.precision}; only fp32 is exported, make "
+            "it again without the option"
+        )
     parts = (settings.dataset, _victim(settings), settings.variant or "", settings.space)
     for name in parts:
         if not _PART.fullmatch(name):

@@ -17,6 +17,7 @@ from advbench.engines.local import Local
 from advbench.engines.units import Engine, WorkUnit
 from advbench.errors import AdvbenchError, DamagedShardError
 from advbench.files import remove_stale_temporaries
+from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.making import (
     Request,
     Task,
@@ -61,7 +62,7 @@ def generate(
 
     Raises:
         AdvbenchError: an image that cannot be read, an output folder made with other settings, a
-            damaged shard (without ``repair``).
+            damaged shard (without ``repair``), a precision that agrees too little with fp32.
         OSError: the disk is full or the folder read-only; finished shards stay.
     """
     started = time.perf_counter()
@@ -73,6 +74,8 @@ def generate(
     try:
         originals = missing_originals(request, summary)
         tasks = missing_tasks(request, summary)
+        if tasks and request.precision != "fp32":
+            check_agreement(request)
         passes = sum(unit.cost for unit in tasks)
 
         def resized(what: str, done: int, total: int) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from advbench.attacks.base import Attack, Result
 from advbench.attacks.batching import images_at_once, in_batches, side_by_side
+from advbench.attacks.precision import Precision
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.engines.units import Report
@@ -35,6 +36,8 @@ class Request:
         out: the output folder; shards lie in its ``shards``.
         shard_size: most images in a shard; fewer where they are large.
         repair: check every image that is there, and make damaged shards again.
+        precision: of the victim's passes under attack; less than fp32 must pass
+            :func:`advbench.pipelines.agreement.check_agreement`.
     """
 
     dataset: Dataset
@@ -45,6 +48,7 @@ class Request:
     seed: int = 0
     shard_size: int = 64
     repair: bool = False
+    precision: Precision = "fp32"
 
     @property
     def name(self) -> str:
@@ -73,7 +77,7 @@ def settings_of(request: Request, attack: Attack, intensity: float) -> Settings:
         attack=attack.variant_spec(intensity),
         budget=attack.budget(intensity),
         seed=request.seed,
-        precision="fp32",
+        precision=request.precision,
     )
 
 
@@ -126,6 +130,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
                 torch.from_numpy(stack.masks),
                 stack.names,
                 request.seed,
+                precision=request.precision,
             )
             for stack in stacks
         ]

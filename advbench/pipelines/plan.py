@@ -19,6 +19,7 @@ import torch
 from advbench.datasets.dataset import Dataset
 from advbench.errors import AdvbenchError
 from advbench.pipelines import evaluate, generate
+from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.probe import probe
 from advbench.pipelines.provenance import device_name, victim_identity
 from advbench.pipelines.scoring import Scorer
@@ -109,7 +110,16 @@ def requests(
     """What a suite asks for of one victim on one dataset."""
     rows = dataset.select(suite.split, label=1, limit=suite.limit)
     attacks = suite.build_attacks()
-    making = generate.Request(dataset, rows, victim, attacks, out, suite.seed, suite.shard_size)
+    making = generate.Request(
+        dataset,
+        rows,
+        victim,
+        attacks,
+        out,
+        suite.seed,
+        suite.shard_size,
+        precision=suite.precision,
+    )
     scoring = evaluate.Request(
         out=out,
         defenses=suite.build_defenses(),
@@ -219,6 +229,8 @@ def _peak(making: generate.Request) -> int:
 
 def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, plan: Plan) -> Stage:
     making, scoring = requests(suite, dataset, victim, out)
+    if suite.precision != "fp32":
+        check_agreement(making)
     units = generate.missing_tasks(making, generate.Summary())
     cells = evaluate.cells_before(scoring.defenses, victim_identity(victim))
     speed = probe(making, Scorer(making.name, victim, scoring.protocol, suite.seed), cells)

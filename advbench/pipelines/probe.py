@@ -96,6 +96,7 @@ def _attack(attack: Attack, request: Request, image: Image, truth: Mask, copies:
         torch.from_numpy(fit_mask(truth, image).copy()).repeat(copies, 1, 1),
         [f"probe-{number}" for number in range(copies)],
         request.seed,
+        precision=request.precision,
     )
     first = next(iter(results.values()))
     return np.ascontiguousarray(first.images[0].permute(1, 2, 0).numpy())

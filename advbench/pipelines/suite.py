@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from advbench.attacks.base import Attack
+from advbench.attacks.precision import Precision
 from advbench.datasets.manifest import Split
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError, plain_message
@@ -58,6 +59,7 @@ class Suite(BaseModel):
     limit: Annotated[int, Field(ge=1)] | None = None
     seed: int = 0
     shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
+    precision: Precision = "fp32"
 
     @cached_property
     def sha256(self) -> str:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advbench.attacks.gradient import InputGradient, localization_loss
+from advbench.attacks.precision import Precision
 from advbench.attacks.reference import reference_mode
 
 from .toys import ALL, BOUNDED, Pictures, Toy, linear, pictures, wavy_net
@@ -103,8 +104,9 @@ def test_nothing_is_left_changed(name: str, fails_at: int | None) -> None:
     assert not any(calls)
 
 
-def test_reference_mode_sets_what_it_restores() -> None:
-    """TF32 and the benchmark mode are off within, whatever they were, and back after an error."""
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", False), ("tf32", True)])
+def test_reference_mode_sets_what_it_restores(precision: Precision, tf32: bool) -> None:
+    """TF32 is off within unless asked for, whatever it was; all is back after an error."""
     cudnn, network = torch.backends.cudnn, busy_net()
     kept = backend_flags()
     cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = True, True, False
@@ -112,8 +114,8 @@ def test_reference_mode_sets_what_it_restores() -> None:
     try:
         with torch.no_grad():
             before = backend_flags()
-            with suppress(BrokenError), reference_mode(network):
-                assert backend_flags() == (False, False, True, False, True, False, before[-1])
+            with suppress(BrokenError), reference_mode(network, precision):
+                assert backend_flags() == (tf32, False, True, tf32, True, False, before[-1])
                 assert not any(parameter.requires_grad for parameter in network.parameters())
                 raise BrokenError
             assert backend_flags() == before
