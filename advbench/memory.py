@@ -1,8 +1,10 @@
-"""Give freed memory back to the system."""
+"""Main memory: how much there is, and giving back what was freed."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+from pathlib import Path, PurePosixPath
 
 
 def release_freed() -> None:
@@ -12,3 +14,26 @@ def release_freed() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         return
+
+
+def main_memory(root: Path = Path("/")) -> int:
+    """Bytes of main memory that this process may take: the machine's, or less where a container or
+    a cluster's scheduler limits its control group."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, group = line.split(":", 2)
+        if controllers in ("", "memory"):
+            base = root / "sys/fs/cgroup" / controllers
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            # A container may see its own group as the root, whatever the group is called.
+            inner = PurePosixPath(group.lstrip("/"))
+            for place in (inner, *inner.parents):
+                limits += [int(value) for value in _lines(base / place / name) if value.isdigit()]
+    return min(limits)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

@@ -46,6 +46,12 @@ def suite_options(command: F) -> F:
         several("--weights", metavar="VICTIM=PATH", help="Checkpoints of its victims."),
         several("--ansm-weights", metavar="PATH", help="Networks of train ansm [the shipped]."),
         limit_option,
+        click.option(
+            "--memory",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="GB",
+            help="What the run may take [what this machine gives].",
+        ),
         device_option,
         out_option,
         plugin_option,
@@ -65,6 +71,7 @@ def plan(
     weights: Sequence[str],
     ansm_weights: Sequence[str],
     limit: int | None,
+    memory: float | None,
     device: str,
     out: Path,
     as_json: bool,
@@ -82,7 +89,7 @@ def plan(
         found = _Session(
             suite, dataset, victim, weights, ansm_weights, limit, device, out, progress
         )
-        planned = found.plan()
+        planned = found.plan(memory)
     if as_json:
         click.echo(json.dumps(planned.as_json(), indent=2))
     else:
@@ -100,6 +107,7 @@ def run(
     weights: Sequence[str],
     ansm_weights: Sequence[str],
     limit: int | None,
+    memory: float | None,
     device: str,
     engine: Engine,
     out: Path,
@@ -111,13 +119,15 @@ def run(
     advbench run quick
     advbench run paper --dataset casiav1 --weights ifosn=ifosn.pth --victim ifosn
     """
+    from advbench.engines.local import Local
     from advbench.pipelines.run import run as run_suite
 
     with Progress() as progress:
         found = _Session(
             suite, dataset, victim, weights, ansm_weights, limit, device, out, progress
         )
-        planned = found.plan()
+        processes = engine.workers if isinstance(engine, Local) else 1
+        planned = found.plan(memory, processes)
         if planned.faults:
             for fault in planned.faults[:SHOWN_FAULTS]:
                 progress.note(f"{fault.where}: {fault.problem}")
@@ -171,10 +181,18 @@ class _Session:
         self.suite: Suite = whole.narrowed(datasets, victims, limit, given, ansm_weights)
         self._device, self._out, self._progress = torch_device(device), out, progress
 
-    def plan(self) -> Plan:
+    def plan(self, memory: float | None, processes: int = 1) -> Plan:
         from advbench.pipelines.plan import make_plan
 
-        return make_plan(self.suite, self._out, self.dataset, self.victim, self._progress.update)
+        return make_plan(
+            self.suite,
+            self._out,
+            self.dataset,
+            self.victim,
+            self._progress.update,
+            int(memory * 1e9) if memory else None,
+            processes,
+        )
 
     def dataset(self, name: str) -> Dataset:
         from advbench.pipelines.load import load_dataset

@@ -5,6 +5,7 @@ Speed and bytes are measured on an image of the mean size: see :mod:`advbench.pi
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import shutil
@@ -18,6 +19,7 @@ import torch
 
 from advbench.datasets.dataset import Dataset
 from advbench.errors import AdvbenchError
+from advbench.memory import main_memory
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.probe import probe
@@ -84,7 +86,7 @@ class Plan:
         stages: in the order of the run.
         faults: empty where the run can finish.
         free_bytes: on the disk of the output folder.
-        peak_bytes: of main memory, expected.
+        peak_bytes: of main memory, expected, of all processes together.
         device: the model of what it was measured on.
     """
 
@@ -139,8 +141,14 @@ def make_plan(
     load_dataset: LoadDataset,
     load_victim: LoadVictim,
     progress: Progress = lambda what, done, total: None,
+    memory: int | None = None,
+    processes: int = 1,
 ) -> Plan:
     """Check all that the run needs, and measure what it takes.
+
+    Args:
+        memory: bytes that the run may take, if less than this machine gives.
+        processes: how many of them share it.
 
     Returns:
         a plan whose faults say what is missing; nothing is written.
@@ -167,7 +175,8 @@ def make_plan(
             if stage is not None:
                 plan.stages.append(stage)
         progress(f"measuring {name}", number + 1, len(suite.victims))
-    _check_room(plan)
+    plan.peak_bytes *= processes
+    _check_room(plan, memory)
     return plan
 
 
@@ -203,19 +212,15 @@ def _check_files(suite: Suite, dataset: Dataset, plan: Plan, progress: Progress)
     return bool(rows) and len(plan.faults) == before
 
 
-def _check_room(plan: Plan) -> None:
+def _check_room(plan: Plan, memory: int | None) -> None:
+    less = "take fewer threads (OMP_NUM_THREADS) or --workers, a smaller shard_size, or a machine"
     for what, needed, there, remedy in (
         ("disk", plan.total("bytes"), plan.free_bytes, "give --out on a larger disk"),
-        ("memory", plan.peak_bytes, _memory(), "take a machine with more"),
+        ("memory", plan.peak_bytes, min(memory or math.inf, main_memory()), f"{less} with more"),
     ):
         if needed > there:
             problem = f"needs {needed / 1e9:.1f} GB, there are {there / 1e9:.1f} GB; {remedy}"
             plan.faults.append(Fault(what, problem))
-
-
-def _memory() -> int:
-    """Bytes of main memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _peak(making: generate.Request) -> int:

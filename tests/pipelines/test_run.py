@@ -48,8 +48,8 @@ class Counting:
 
 @pytest.fixture
 def planned(small_dataset, toy, tmp_path):
-    def plan(suite=SUITE, out=tmp_path / "out", victim=toy):
-        return make_plan(suite, out, lambda name: small_dataset, lambda name: victim)
+    def plan(suite=SUITE, out=tmp_path / "out", victim=toy, **options):
+        return make_plan(suite, out, lambda name: small_dataset, lambda name: victim, **options)
 
     return plan
 
@@ -147,8 +147,17 @@ def test_a_full_disk_is_foreseen(planned, monkeypatch):
 
 
 def test_too_little_memory_is_foreseen(planned, monkeypatch):
-    monkeypatch.setattr("advbench.pipelines.plan._memory", lambda: 1 << 20)
+    monkeypatch.setattr("advbench.pipelines.plan.main_memory", lambda: 1 << 20)
     assert [fault.where for fault in planned().faults] == ["memory"]
+
+
+def test_a_run_fits_the_memory_it_is_given_or_says_by_how_much_it_does_not(planned):
+    peak = planned().peak_bytes
+    assert not planned(memory=2 * peak).faults
+    (fault,) = planned(memory=10**8).faults
+    assert fault.problem.startswith(f"needs {peak / 1e9:.1f} GB, there are 0.1 GB; take fewer")
+    (fault,) = planned(memory=2 * peak, processes=3).faults
+    assert fault.where == "memory"
 
 
 def test_an_image_that_does_not_fit_is_foreseen(planned, toy, monkeypatch):
