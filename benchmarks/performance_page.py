@@ -28,6 +28,18 @@ SECTIONS = {
         "`bare` is as many passes of our network with nothing around them. Where a `grid_part` is "
         "given, the row counts that often in the paper's grid of 20 variants.",
     ),
+    "parity": (
+        "What exactness costs",
+        "python benchmarks/parity.py",
+        "Against the victim as it is, channels-last and not folded. Folding would be faster, but "
+        "its roundings turn signs, and PGD's steps carry that on: more than one pixel in 10,000 "
+        "and more than 0.001 of F1, so it is not done.",
+    ),
+    "defense_speed": (
+        "What a defense adds",
+        "python benchmarks/defense_speed.py",
+        "One image of 512².",
+    ),
     "end_to_end": (
         "generate and evaluate",
         "python benchmarks/end_to_end.py",

@@ -218,6 +218,32 @@ def test_engines_speed(script):
 
 
 @pytest.mark.usefixtures("_beside")
+def test_defense_speed(script):
+    rows = {
+        row["defense"]: row for row in run(script("defense_speed"), "--side", 96, "--repeats", 1)
+    }
+    assert {"jpeg-90", "ansm (small)", "ansm (full)"} < set(rows)
+    assert rows["ansm (full)"]["parameters"] > 10 * rows["ansm (small)"]["parameters"]
+    assert rows["ansm (full)"]["ms"] > rows["ansm (small)"]["ms"] > 0
+
+
+@pytest.mark.usefixtures("_beside")
+def test_folded_victims_are_the_same_to_rounding(script):
+    """IF-OSN's batch normalisations all follow a convolution of their own, and none is left."""
+    module = script("parity")
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    victim = advbench.load_victim("ifosn")
+    twin = module.fold(victim, image)
+    norms = [
+        sum(isinstance(m, nn.BatchNorm2d) for m in v.network.modules()) for v in (victim, twin)
+    ]
+    assert norms[0] > 0 == norms[1]
+    with torch.no_grad():
+        expected, found = (v.logits(image) for v in (victim, twin))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("_beside")
 def test_table3_cost(script):
     """Operations of a convolution in closed form; 20 variants of 3,317 images, mostly PGN."""
     module = script("table3_cost")
