@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -12,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from advbench.attacks.batching import default_batch, side_by_side
+from advbench.attacks.batching import default_batch, remembering, side_by_side
 from advbench.attacks.precision import Precision, at_precision
 from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError, plain_message
@@ -153,7 +154,7 @@ class Attack(BaseModel, ABC):
             masks: bool N×H×W or N×1×H×W, True = forged.
             ids: N names; the keys of the per-image random streams.
             batch: most rows that meet the victim at once; by default 1 on the CPU, where each
-                torch thread takes a row of its own.
+                torch thread takes a row of its own, and on a GPU as many as fit.
             precision: of the victim's passes.
 
         Returns:
@@ -168,6 +169,7 @@ class Attack(BaseModel, ABC):
         with (
             reference_mode(victim.network, precision),
             side_by_side(victim.device, victim.reentrant),
+            self._remembering(victim, images.shape[2:]),
         ):
             # Cloned within, so that tensors made under a caller's inference_mode can be used.
             seen = at_precision(victim, precision)
@@ -181,6 +183,14 @@ class Attack(BaseModel, ABC):
             stored = quantise(floats, originals, self.budget(intensity))
             results[self.variant_name(intensity)] = Result(stored, adversarial)
         return results
+
+    def rows_at_once(self, victim: Victim, sides: tuple[int, ...]) -> int:
+        """The batch of :meth:`run` for images of these sides, as far as it is known by now."""
+        with self._remembering(victim, sides):
+            return default_batch(victim.device)
+
+    def _remembering(self, victim: Victim, sides: tuple[int, ...]) -> AbstractContextManager[None]:
+        return remembering((self.label, victim.weights.sha256, victim.device, *sides))
 
     def __call__(
         self,

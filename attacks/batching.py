@@ -4,7 +4,7 @@ either way."""
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,20 +15,35 @@ import torch
 T = TypeVar("T")
 R = TypeVar("R")
 
-GPU_BATCH = 8
+# On a GPU: rows beyond which nothing is gained, and images enough to fill them.
+GPU_ROWS, GPU_IMAGES = 64, 32
 
 _pool: ContextVar[ThreadPoolExecutor | None] = ContextVar("pool", default=None)
+_what: ContextVar[Hashable] = ContextVar("what", default=None)
+_fitted: dict[Hashable, int] = {}
 
 
 def default_batch(device: torch.device) -> int:
     """Rows that meet the victim at once: one on the CPU, where kernels sum in an order that
-    depends on the batch, so that an image's bytes never depend on its batch-mates."""
-    return 1 if device.type == "cpu" else GPU_BATCH
+    depends on the batch, so that an image's bytes never depend on its batch-mates; on a GPU what
+    fitted the last time, within :func:`remembering`, and many the first time."""
+    return 1 if device.type == "cpu" else _fitted.get(_what.get(), GPU_ROWS)
+
+
+@contextmanager
+def remembering(what: Hashable) -> Iterator[None]:
+    """Keep the batch that memory allows for the next time that the same is done: without it, every
+    call would run out of memory once more."""
+    token = _what.set(what)
+    try:
+        yield
+    finally:
+        _what.reset(token)
 
 
 def images_at_once(device: torch.device) -> int:
     """How many images to hand to an attack together."""
-    return torch.get_num_threads() if device.type == "cpu" else GPU_BATCH
+    return torch.get_num_threads() if device.type == "cpu" else GPU_IMAGES
 
 
 @contextmanager
@@ -102,6 +117,8 @@ def _one_after_another(
             done = None
         if done is None:  # outside the except block, so that its traceback holds no tensors
             batch = max(1, min(batch, len(chunk)) // 2)
+            if _what.get() is not None:
+                _fitted[_what.get()] = batch
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

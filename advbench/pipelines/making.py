@@ -146,7 +146,8 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
                 records[variant] += _records(stack, result)
         report(attack.passes() * len(some))
     passes = attack.passes() * len(task.rows)
-    made = provenance(victim.device, passes, time.perf_counter() - started)
+    batch = attack.rows_at_once(victim, stacks[-1].images.shape[1:3])
+    made = provenance(victim.device, passes, time.perf_counter() - started, batch)
     for intensity in attack.intensities:
         settings = settings_of(request, attack, intensity)
         path = _new_path(request, settings, task.rows[0])

@@ -38,7 +38,9 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} {platform.machine()}, {torch.get_num_threads()} threads"
 
 
-def provenance(device: torch.device, passes: int = 0, seconds: float = 0.0) -> Provenance:
+def provenance(
+    device: torch.device, passes: int = 0, seconds: float = 0.0, batch: int = 1
+) -> Provenance:
     """Provenance as of now."""
     return Provenance(
         advbench_version=advbench.__version__,
@@ -47,6 +49,7 @@ def provenance(device: torch.device, passes: int = 0, seconds: float = 0.0) -> P
         device=device_name(device),
         passes=passes,
         seconds=round(seconds, 3),
+        batch=batch,
     )
 
 

@@ -112,7 +112,12 @@ def _differences(prefix: str, ours: Any, theirs: Any) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What stands in a shard unhashed: where, when and at what cost it was made."""
+    """What stands in a shard unhashed: where, when and at what cost it was made.
+
+    Attributes:
+        passes: forward and backward passes.
+        batch: rows that met the victim at once, by which a GPU may choose its kernels.
+    """
 
     advbench_version: str
     created_utc: str
@@ -120,6 +125,7 @@ class Provenance:
     device: str
     passes: int = 0
     seconds: float = 0.0
+    batch: int = 1
 
 
 def content_sha256(settings_sha256: str, records: Sequence[tuple[str, ...]]) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from advbench.attacks.batching import in_batches
+from advbench.attacks import batching
+from advbench.attacks.batching import default_batch, in_batches
 
 from .toys import ALL, Toy, floats, pictures, wavy_net
 
@@ -51,6 +53,33 @@ NO_ROOM = (
     MemoryError("injected"),
     RuntimeError("[...] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
 )
+
+
+def test_the_batch_that_fitted_is_taken_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same attack on the same victim and side; by default, which on the CPU is one row."""
+    gpu = SimpleNamespace(type="cuda")
+    monkeypatch.setattr("advbench.attacks.base.default_batch", lambda _: default_batch(gpu))
+    monkeypatch.setattr(batching, "_fitted", {})
+    asked: list[int] = []
+
+    def watch(images: Tensor) -> None:
+        asked.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("injected")
+
+    victim, attack = Toy(wavy_net(), watch), ALL["bim"]
+    sides = tuple(pictures(1).images.shape[2:])
+    assert attack.rows_at_once(victim, sides) == batching.GPU_ROWS
+    pictures(4).attacked(attack, victim)
+    assert attack.rows_at_once(victim, sides) <= 2
+    rows = 4 * len(attack.intensities)
+    assert asked[:3] == [rows, rows // 2, rows // 4]
+    asked.clear()
+    pictures(4).attacked(attack, victim)
+    assert max(asked) <= 2
+    asked.clear()
+    pictures(4).attacked(ALL["fgsm"], victim)
+    assert max(asked) == 4
 
 
 @pytest.mark.parametrize("threads", [1, 3])
