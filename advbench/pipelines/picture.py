@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from advbench.defenses.base import Defense
 from advbench.files import write_atomically
+from advbench.pipelines.scoring import Cell, predict
 from advbench.pixels import Image
 from advbench.shards.reader import Originals, Shard, list_shards
 from advbench.shards.schema import ADVERSARIAL
@@ -44,16 +44,16 @@ def draw(
                 image = shard.adversarial(entry.sample_ids.index(sample_id), original)
             images[name] = intensity, settings.variant, image
     rows = [("original", original)] + [(variant, image) for _, variant, image in images.values()]
-    shown = [(defense, defense.strengths[0]) for defense in defenses]
+    cells = [Cell(defense, defense.strengths[0]) for defense in defenses]
     titles = ["mask", "image", "noise ×20"] + [
-        "prediction" if d.name == "none" else d.variant_name(s) for d, s in shown
+        "prediction" if cell.defense.name == "none" else cell.name for cell in cells
     ]
     figure = Figure(figsize=(1.6 * len(titles), 1.7 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for line, (name, image) in zip(axes, rows, strict=True):
         noise = np.clip(128 + 20.0 * (image.astype(np.int16) - original), 0, 255).astype(np.uint8)
-        maps = [_predict(victim, d, s, image, sample_id) for d, s in shown]
+        maps = [predict(victim, cell, image, sample_id, 0) for cell in cells]
         for axis, panel in zip(line, [truth, image, noise, *maps], strict=True):
             axis.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])
@@ -64,13 +64,3 @@ def draw(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_atomically(path, buffer.getvalue())
-
-
-def _predict(
-    victim: Victim, defense: Defense, strength: float | None, image: Image, sample_id: str
-) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(victim.device)
-    keys = defense.keys([sample_id], strength, 0)
-    with torch.inference_mode():
-        defended = defense.defend(x.float() / 255, strength, keys)
-        return victim.probabilities(defended)[0, 0].float().cpu().numpy()

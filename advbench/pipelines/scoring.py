@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 import advbench
 from advbench.attacks.batching import images_at_once, in_batches, side_by_side
 from advbench.defenses.base import Defense
 from advbench.memory import release_freed
-from advbench.pixels import Image, Mask, pixels_sha256
+from advbench.pixels import Image, Mask, pixels_sha256, to_unit
 from advbench.scores.metrics import auc, noise_metrics
 from advbench.scores.protocols import Protocol, iou
 from advbench.scores.records import Record
@@ -35,6 +36,17 @@ class Cell:
     def name(self) -> str:
         """As in ``jpeg-75``."""
         return self.defense.variant_name(self.strength)
+
+
+def predict(
+    victim: Victim, cell: Cell, image: Image, sample_id: str, seed: int
+) -> npt.NDArray[np.float32]:
+    """The victim's map H×W behind a defense, of a stored image uint8 H×W×3."""
+    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    keys = cell.defense.keys([sample_id], cell.strength, seed)
+    with torch.inference_mode():
+        defended = cell.defense.defend(to_unit(x.to(victim.device)), cell.strength, keys)
+        return victim.probabilities(defended)[0, 0].float().cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -89,13 +101,8 @@ class Scorer:
         victim, truth = self.victim, sample.truth
         noise = noise_metrics(sample.image, sample.original)
         sha256 = pixels_sha256(sample.image)
-        x = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1)[None]
-        x = x.to(victim.device).float() / 255
         for cell in cells:
-            keys = cell.defense.keys([sample.sample_id], cell.strength, self.seed)
-            with torch.inference_mode():
-                defended = cell.defense.defend(x, cell.strength, keys)
-                probability = victim.probabilities(defended)[0, 0].float().cpu().numpy()
+            probability = predict(victim, cell, sample.image, sample.sample_id, self.seed)
             at_truth = self.protocol.at_truth_size(probability, truth)
             counts = self.protocol.counts(at_truth, truth, victim.threshold)
             yield (
