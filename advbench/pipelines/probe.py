@@ -61,7 +61,6 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
         _attack(cheapest.brief(), request, *_pair(request, rows[-1]))
     image, truth = _pair(request, typical)
     copies = min(images_at_once(request.victim.device), len(rows))
-    _attack(cheapest.brief(), request, image, truth, copies)  # the first call of all is slower
     per_gradient, attacked = {}, image
     for attack in request.attacks:
         brief = attack.brief()
@@ -103,9 +102,11 @@ def _attack(attack: Attack, request: Request, image: Image, truth: Mask, copies:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The median of a few calls."""
+    """The median of a few calls, after one that does not count: what it imports or sets up may take
+    a thousand times as long."""
+    work()
     times: list[float] = []
-    while len(times) < 2 or (sum(times) < REPEAT_SECONDS and len(times) < REPEATS):
+    while not times or (sum(times) < REPEAT_SECONDS and len(times) < REPEATS):
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)

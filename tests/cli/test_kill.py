@@ -180,7 +180,7 @@ def ray_workers(driver: int) -> list[int]:
             parents[int(folder.name)] = int(
                 (folder / "stat").read_text().rpartition(")")[2].split()[1]
             )
-            if b"ray::" in (folder / "cmdline").read_bytes():
+            if b"ray::_do" in (folder / "cmdline").read_bytes():
                 named.append(int(folder.name))
 
     def below(process: int) -> bool:
