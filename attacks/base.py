@@ -128,8 +128,8 @@ class Attack(BaseModel, ABC):
         """The same attack at some of its intensities."""
         return self.model_validate(self.model_dump() | {self.intensity_field: tuple(intensities)})
 
-    def brief(self) -> Self:
-        """The least of the same attack: one intensity, and one step where it has several."""
+    def brief(self, steps: int = 1) -> Self:
+        """Little of the same attack: one intensity, and so many steps where it has several."""
         return self.only(self.intensities[:1])
 
     def variant_spec(self, intensity: float) -> dict[str, Any]:

@@ -80,8 +80,8 @@ class CW(Attack):
     def budget(self, intensity: float) -> int | None:
         return None
 
-    def brief(self) -> Self:
-        return self.only([1])
+    def brief(self, steps: int = 1) -> Self:
+        return self.only([steps])
 
     def passes(self) -> int:
         return max(self.steps) + (len(self.steps) if self.variant == "hinge" else 0)

@@ -44,8 +44,8 @@ class IteratedAttack(BoundedAttack):
             raise ValueError("must be grey levels above 0, or a part of eps such as eps/10")
         return value
 
-    def brief(self) -> Self:
-        return super().brief().model_copy(update={"iterations": 1})
+    def brief(self, steps: int = 1) -> Self:
+        return super().brief().model_copy(update={"iterations": steps})
 
     def passes(self) -> int:
         return len(self.eps) * self.iterations

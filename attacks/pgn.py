@@ -39,8 +39,8 @@ class PGN(IteratedAttack):
     delta: Annotated[float, Field(ge=0, le=1)] = 0.5
     decay: Annotated[float, Field(ge=0)] = 1.0
 
-    def brief(self) -> Self:
-        return super().brief().model_copy(update={"neighbours": 1})
+    def brief(self, steps: int = 1) -> Self:
+        return super().brief(steps).model_copy(update={"neighbours": 1})
 
     def passes(self) -> int:
         return super().passes() * 2 * self.neighbours

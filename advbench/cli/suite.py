@@ -78,8 +78,9 @@ def plan(
 ) -> int:
     """Check that SUITE (a shipped name or a TOML file) can run, and say what it takes.
 
-    Loads every weight, decodes every image, runs one step of every attack and defense, and looks at
-    disk and memory. Ends with 0 only if the run can finish. What is there already is not counted.
+    Loads every weight, decodes every image, runs a few steps of every attack and every defense, and
+    looks at disk and memory. Ends with 0 only if the run can finish. What is there already is not
+    counted.
 
     \b
     advbench plan quick

@@ -1,4 +1,4 @@
-"""What a suite takes, measured before it is run: every file, every weight, one step of everything.
+"""What a suite takes, measured before it is run: every file and weight, a bit of everything.
 
 Speed and bytes are measured on an image of the mean size: see :mod:`advbench.pipelines.probe`.
 """

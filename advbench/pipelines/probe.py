@@ -23,6 +23,7 @@ from advbench.shards.writer import GZIP_LEVEL
 from advbench.streams import numpy_stream
 
 REPEAT_SECONDS, REPEATS = 0.5, 5
+STEPS = 4  # of an iterated attack: what a call takes beside its passes is shared by more of them
 # Grey levels; what 250 steps of C&W leave has this spread.
 UNBOUNDED_SIGMA = 0.6
 
@@ -46,7 +47,7 @@ class Speed:
 
 
 def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
-    """Run one step of every attack, and every defense, on an image of the mean size; where the
+    """Run a few steps of every attack, and every defense, on an image of the mean size; where the
     victim works at native size, one gradient on the largest image too, which must fit in memory.
 
     Raises:
@@ -63,12 +64,14 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
     copies = min(images_at_once(request.victim.device), len(rows))
     per_gradient, attacked = {}, image
     for attack in request.attacks:
-        brief = attack.brief()
+        # The first call does not count: it may take a thousand times as long, for imports.
+        attacked = _attack(attack.brief(), request, image, truth, copies)
+        brief = attack.brief(STEPS)
         seconds = _seconds(partial(_attack, brief, request, image, truth, copies))
         per_gradient[attack.label] = seconds / (copies * max(1, brief.passes()))
-        attacked = _attack(brief, request, image, truth)
     sample = Sample(typical.sample_id, "", "", attacked, image, truth)
     fixed = request.victim.working_side is not None
+    list(scorer.records(sample, cells))
     ratio = 1.0 if fixed else mean / (typical.height * typical.width)
     return Speed(
         {label: ratio * seconds for label, seconds in per_gradient.items()},
@@ -102,9 +105,7 @@ def _attack(attack: Attack, request: Request, image: Image, truth: Mask, copies:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The median of a few calls, after one that does not count: what it imports or sets up may take
-    a thousand times as long."""
-    work()
+    """The median of a few calls."""
     times: list[float] = []
     while not times or (sum(times) < REPEAT_SECONDS and len(times) < REPEATS):
         started = time.perf_counter()
