@@ -59,9 +59,9 @@ def attacked(monkeypatch) -> list[str]:
     seen: list[str] = []
     real = FGSM.run
 
-    def run(self: FGSM, victim: Any, images: Any, masks: Any, ids: Any, *more: Any) -> Any:
+    def run(self: FGSM, victim: Any, images: Any, masks: Any, ids: Any, *more: Any, **named: Any):
         seen.extend(ids)
-        return real(self, victim, images, masks, ids, *more)
+        return real(self, victim, images, masks, ids, *more, **named)
 
     monkeypatch.setattr(FGSM, "run", run)
     return seen

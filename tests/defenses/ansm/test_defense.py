@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import advbench
-from advbench.defenses.ansm import defense as module
+from advbench.defenses.ansm import files
 from advbench.defenses.ansm.defense import ANSM
 from advbench.errors import AdvbenchError
 
@@ -101,7 +101,7 @@ def test_without_weights_the_shipped_ones_are_asked_for(monkeypatch, folder, tmp
     for suffix in ("safetensors", "json"):
         data = (folder / f"one.{suffix}").read_bytes()
         (tmp_path / "weights" / f"toy-small.{suffix}").write_bytes(data)
-    monkeypatch.setattr(module.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(files.resources, "files", lambda package: tmp_path)
     with torch.no_grad():
         found = ANSM.create().for_victim(ONE).defend(images, None, [()])
         assert torch.equal(found, disturbed(0)(images))
