@@ -21,6 +21,13 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 255
 
 
+def to_tensor(image: Image) -> torch.Tensor:
+    """A copy of an image H×W×3 as uint8 1×3×H×W."""
+    import torch
+
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+
+
 def fit_mask(mask: Mask, image: Image) -> Mask:
     """The mask at an image's size, nearest neighbour."""
     if mask.shape == image.shape[:2]:

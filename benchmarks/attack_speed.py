@@ -21,7 +21,7 @@ import click
 import torch
 import torch.nn.functional as F
 import torchattacks
-from timing import Work, ratio, turns, write_csv
+from timing import Work, ratio, table_options, turns, write_csv
 from torch import Tensor
 
 import advbench
@@ -31,7 +31,7 @@ from advbench.attacks.reference import reference_mode
 from advbench.attacks.torchattacks_adapter import TwoClasses
 from advbench.cli.progress import Progress
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.pixels import fit_mask
+from advbench.pixels import fit_mask, to_tensor
 from advbench.victims.base import Victim
 
 PHI = (1.0, 2.0, 3.0)
@@ -48,8 +48,7 @@ STEPS = (50, 100, 150, 200, 250)
 @click.option("--pgn-iterations", type=click.IntRange(1, 10), default=10, show_default=True)
 @click.option("--cw-steps", type=click.IntRange(1, 50), default=50, show_default=True,
               help="Steps between C&W's snapshots.")  # fmt: skip
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True)
+@table_options
 def main(
     name: str,
     size: str,
@@ -121,7 +120,7 @@ class Pairs:
             fit_mask(dataset.mask(row), image) for row, image in zip(rows, fitted, strict=True)
         ]
         self.ids = [row.sample_id for row in rows]
-        self.images = torch.stack([torch.from_numpy(i.copy()).permute(2, 0, 1) for i in fitted])
+        self.images = torch.cat([to_tensor(image) for image in fitted])
         self.masks = torch.stack([torch.from_numpy(mask.copy()) for mask in masks])
         self.x = (self.images.float() / 255).to(victim.device)
         self.y = self.masks[:, None].float().to(victim.device)

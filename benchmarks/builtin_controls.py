@@ -21,7 +21,7 @@ from advbench.datasets.builtin import forgeries
 from advbench.datasets.builtin.build import SEED, SIDE
 from advbench.datasets.builtin.photographs import photographs_of
 from advbench.pipelines.load import load_dataset
-from advbench.pixels import Image, Mask
+from advbench.pixels import Image, Mask, to_tensor, to_unit
 from advbench.scores.protocols import protocol
 from advbench.streams import numpy_stream
 from advbench.victims.base import Victim
@@ -61,7 +61,7 @@ def main(name: str, weights: str) -> None:
 
 def predict(victim: Victim, image: Image) -> np.ndarray:
     """The probability map at the victim's working size."""
-    x = torch.from_numpy(np.array(victim.fit(image))).permute(2, 0, 1)[None].float() / 255
+    x = to_unit(to_tensor(victim.fit(image)))
     with torch.inference_mode():
         return victim.probabilities(x)[0, 0].numpy()
 

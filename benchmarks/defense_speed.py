@@ -8,21 +8,21 @@ is what a call adds at its peak to the loaded network, as in ``victim_speed.py``
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import click
 import torch
-from timing import write_csv
+from timing import put_out, table_options
 from torch import Tensor
 from victim_speed import MIB, Device, timed
 
 import advbench
 from advbench.cli.progress import Progress
-from advbench.defenses.ansm.network import SIZES, AnsmNetwork
+from advbench.defenses.ansm.network import SIZES, AnsmNetwork, Size
 from advbench.registry import DEFENSES
 
 Work = Callable[[Tensor], Tensor]
@@ -35,15 +35,19 @@ def defenses(device: str) -> Iterator[tuple[str, int, Callable[[], Work]]]:
             continue
         defense = advbench.load_defense(name)
         strength = defense.strengths[0]
-        work = lambda x, d=defense, s=strength: d.defend(x, s, [("image",)])  # noqa: E731
-        yield defense.variant_name(strength), 0, lambda work=work: work
+        work = partial(defense.defend, strength=strength, keys=[("image",)])
+        yield defense.variant_name(strength), 0, partial(_itself, work)
     for size in SIZES:
         count = sum(parameter.numel() for parameter in AnsmNetwork(size).parameters())
-        yield (
-            f"ansm ({size})",
-            count,
-            lambda size=size: AnsmNetwork(size).eval().requires_grad_(False).to(device),
-        )
+        yield f"ansm ({size})", count, partial(_network, size, device)
+
+
+def _itself(work: Work) -> Work:
+    return work
+
+
+def _network(size: Size, device: str) -> AnsmNetwork:
+    return AnsmNetwork(size).eval().requires_grad_(False).to(device)
 
 
 @click.command()
@@ -51,8 +55,7 @@ def defenses(device: str) -> Iterator[tuple[str, int, Callable[[], Work]]]:
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="By default what torch chooses.")
 @click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True)
+@table_options
 def main(
     side: int,
     device: str,
@@ -72,7 +75,7 @@ def main(
         for name, parameters, load in todo:
             work = load()
             loaded = where.level()
-            times = timed(lambda work=work: work(image), repeats, where.wait)
+            times = timed(partial(work, image), repeats, where.wait)
             rows.append(
                 {
                     "defense": name,
@@ -85,16 +88,15 @@ def main(
                 }
             )
             progress.update("measuring", len(rows), len(todo), "defenses")
-    if csv_path:
-        write_csv(csv_path, rows)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        click.echo(
+    put_out(
+        rows,
+        csv_path,
+        as_json,
+        lambda row: (
             f"{row['defense']:<16} {row['parameters']:>10,} parameters  {row['ms']:8.1f} ms "
             f"({row['ms_min']} to {row['ms_max']})  {row['peak_mib']:8.1f} MiB"
-        )
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ adds to the victim is decoding, the defense, and the scores. Growth is measured 
 
 from __future__ import annotations
 
-import json
 import resource
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import click
 import torch
-from timing import ratio, turns, write_csv
+from timing import put_out, ratio, table_options, turns
 
 import advbench
 from advbench.attacks.base import Attack
@@ -29,7 +28,7 @@ from advbench.pipelines.evaluate import Request as Evaluation
 from advbench.pipelines.evaluate import evaluate
 from advbench.pipelines.generate import Request, generate
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.pixels import fit_mask
+from advbench.pixels import fit_mask, to_tensor
 from advbench.registry import DEFENSES
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
@@ -40,8 +39,7 @@ from advbench.victims.base import Victim
 @click.option("--images", "count", type=click.IntRange(min=2), default=160, show_default=True)
 @click.option("--attack", "attack_name", default="pgd", show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True)
+@table_options
 def main(
     name: str, count: int, attack_name: str, repeats: int, csv_path: Path | None, as_json: bool
 ) -> None:
@@ -57,17 +55,16 @@ def main(
         for defense in DEFENSES.standard():
             found.append(evaluating(victim, defense, rows, Path(where), repeats))
             progress.update("measuring", len(found), 2 + len(DEFENSES.standard()), "comparisons")
-    if csv_path:
-        write_csv(csv_path, found)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    for row in found:
-        click.echo(
+    put_out(
+        found,
+        csv_path,
+        as_json,
+        lambda row: (
             f"{row['what']:<24} {row['images']:>5} images  whole {row['whole_s']:8.2f} s  alone "
             f"{row['alone_s']:8.2f} s  ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to "
             f"{row['ratio_max']:.3f})  peak {row['peak_mib']} MiB"
-        )
+        ),
+    )
 
 
 def generating(
@@ -76,7 +73,7 @@ def generating(
     """``generate`` against the attack on images that are in memory."""
     images = [victim.fit(dataset.image(row)) for row in rows]
     masks = [fit_mask(dataset.mask(row), image) for row, image in zip(rows, images, strict=True)]
-    stacked = torch.stack([torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images])
+    stacked = torch.cat([to_tensor(image) for image in images])
     truth = torch.stack([torch.from_numpy(mask.copy()) for mask in masks])
     ids = [row.sample_id for row in rows]
     runs = iter(range(1000))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from timing import write_csv
+from timing import put_out, table_options
 
 from advbench.cli.progress import Progress
 
@@ -44,8 +44,7 @@ WAYS = {
 @click.command()
 @click.option("--victim", default="ifosn", show_default=True)
 @click.option("--images", type=click.IntRange(min=1), default=24, show_default=True)
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True)
+@table_options
 def main(victim: str, images: int, csv_path: Path | None, as_json: bool) -> None:
     """Print the table."""
     rows: list[dict[str, Any]] = []
@@ -60,15 +59,14 @@ def main(victim: str, images: int, csv_path: Path | None, as_json: bool) -> None
             rows.append({"engine": name, "seconds": seconds, "start_s": start, "content": content})
             progress.update("measuring", number + 1, len(WAYS), "engines")
     assert len({row.pop("content") for row in rows}) == 1, "the engines differ"
-    if csv_path:
-        write_csv(csv_path, rows)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        click.echo(
+    put_out(
+        rows,
+        csv_path,
+        as_json,
+        lambda row: (
             f"{row['engine']:<16} {row['seconds']:7.1f} s, of them start {row['start_s']:.1f} s"
-        )
+        ),
+    )
 
 
 def run(suite: Path, out: Path, options: list[str]) -> float:

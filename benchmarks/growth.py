@@ -8,7 +8,6 @@ of the same kind, the exponent: 1 where twice as much takes twice as long.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import click
 import torch
-from timing import turns, write_csv
+from timing import put_out, table_options, turns
 
 import advbench
 from advbench.attacks.base import Attack
@@ -34,8 +33,7 @@ Case = tuple[str, int, Attack, int, int, int | None]
 @click.option("--side", type=click.IntRange(min=32), default=256, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True)
+@table_options
 def main(
     name: str,
     size: str,
@@ -68,16 +66,15 @@ def main(
                 }
             )
             progress.update("measuring", number + 1, len(todo), "cases")
-    if csv_path:
-        write_csv(csv_path, rows)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        click.echo(
+    put_out(
+        rows,
+        csv_path,
+        as_json,
+        lambda row: (
             f"{row['grows']:<12} {row['amount']:>4}  {row['seconds']:8.3f} s  "
             f"{1000 * row['seconds_a_pass']:8.2f} ms a pass  exponent {row['exponent']:.2f}"
-        )
+        ),
+    )
 
 
 def cases(side: int, victim: Victim) -> Iterator[Case]:

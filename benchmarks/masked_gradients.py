@@ -33,7 +33,7 @@ from advbench.attacks.gradient import InputGradient, localization_loss
 from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError
 from advbench.pipelines.load import load_dataset
-from advbench.pixels import Image, Mask, fit_mask, to_unit
+from advbench.pixels import Image, Mask, fit_mask, to_tensor, to_unit
 from advbench.registry import VICTIMS
 from advbench.scores.protocols import protocol
 from advbench.streams import torch_stream
@@ -163,14 +163,9 @@ def variant(victim: Victim, settings: dict[str, Any]) -> Victim:
     return changed
 
 
-def pixels(image: Image) -> Tensor:
-    """H×W×3 to uint8 1×3×H×W."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-
-
 def unit(victim: Victim, image: Image) -> Tensor:
     """What the victim sees: float [0, 1] 1×3×H×W at its working size."""
-    return to_unit(pixels(victim.fit(image)).to(victim.device))
+    return to_unit(to_tensor(victim.fit(image)).to(victim.device))
 
 
 def target(x: Tensor, truth: Mask) -> Tensor:
@@ -201,7 +196,7 @@ def pgd(victim: Victim, sample: Sample, phi: float, iterations: int) -> tuple[Im
     truth = torch.from_numpy(fit_mask(sample.truth, image))[None]
     alpha = 1 if 1 <= phi <= 4 else phi / 4
     attack = advbench.load_attack("pgd", eps=phi, iterations=iterations, alpha=alpha)
-    (result,) = attack.run(victim, pixels(image), truth, [sample.id]).values()
+    (result,) = attack.run(victim, to_tensor(image), truth, [sample.id]).values()
     detail = result.details[0]
     stored = result.images[0].permute(1, 2, 0).numpy()
     return stored, detail.float_image[None], detail.zero_gradients / iterations
@@ -288,7 +283,7 @@ def collect(
     victim: Victim, sample: Sample, directions: int, errors: dict[tuple[str, str], list[float]]
 ) -> None:
     """Add one image's errors, by span and kind of direction."""
-    x = pixels(victim.fit(sample.image)).to(victim.device).double() / 255
+    x = to_tensor(victim.fit(sample.image)).to(victim.device).double() / 255
     y = target(x, sample.truth)
 
     def loss(at: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ iterated attack then goes another way.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import click
 import torch
-from timing import ratio, turns, write_csv
+from timing import put_out, ratio, table_options, turns
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -29,10 +28,10 @@ from advbench.attacks.batching import in_batches, side_by_side
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.reference import reference_mode
 from advbench.cli.progress import Progress
+from advbench.pipelines.agreement import f1_of
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.pixels import fit_mask, to_unit
+from advbench.pixels import fit_mask, to_tensor, to_unit
 from advbench.registry import VICTIMS
-from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
 
 SPEED_REPEATS, GRADIENTS = 7, 4
@@ -96,30 +95,30 @@ WAYS: dict[str, Callable[[Victim, Tensor], Victim]] = {
 @click.command()
 @click.option("--victim", "names", multiple=True, help="All.")
 @click.option("--images", "count", type=click.IntRange(min=1), default=4, show_default=True)
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True)
+@table_options
 def main(names: tuple[str, ...], count: int, csv_path: Path | None, as_json: bool) -> None:
     """Print the table."""
+    names = names or tuple(VICTIMS.standard())
     dataset = load_dataset("builtin", cache_folder())
     rows = dataset.select("test", label=1, limit=count)
     found: list[dict[str, Any]] = []
     with Progress() as progress:
-        for name in names or VICTIMS.standard():
+        for name in names:
             victim = advbench.load_victim(name)
             pairs = [(victim.fit(dataset.image(row)), dataset.mask(row)) for row in rows]
-            images = [torch.from_numpy(image.copy()).permute(2, 0, 1)[None] for image, _ in pairs]
+            images = [to_tensor(image) for image, _ in pairs]
             masks = [torch.from_numpy(fit_mask(mask, image).copy())[None] for image, mask in pairs]
             for way, change in WAYS.items():
-                found.append(compared(victim, change(victim, to_unit(images[0])), images, masks))
-                found[-1] = {"victim": name, "way": way, **found[-1]}
-                progress.update("comparing", len(found), len(WAYS) * 4, "ways")
-    if csv_path:
-        write_csv(csv_path, found)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    for row in found:
-        click.echo("  ".join(f"{key} {value}" for key, value in row.items()))
+                other = change(victim, to_unit(images[0]))
+                row = compared(victim, other, images, masks)
+                found.append({"victim": name, "way": way, **row})
+                progress.update("comparing", len(found), len(WAYS) * len(names), "ways")
+    put_out(
+        found,
+        csv_path,
+        as_json,
+        lambda row: "  ".join(f"{key} {value}" for key, value in row.items()),
+    )
 
 
 def compared(
@@ -153,14 +152,6 @@ def compared(
         row[f"{name}_pixels"] = round(sum(pixels) / len(pixels), 5)
         row[f"{name}_f1"] = round(max(scores), 4)
     return row
-
-
-def f1_of(victim: Victim, image: Tensor, mask: Tensor) -> float:
-    """Of the victim as it is."""
-    rule = protocol("f1/v1")
-    with torch.inference_mode():
-        probability = victim.probabilities(to_unit(image))[0, 0].numpy()
-    return rule.f1(rule.counts(probability, mask[0].numpy(), victim.threshold))
 
 
 if __name__ == "__main__":

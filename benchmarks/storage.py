@@ -9,7 +9,6 @@ images and masks, and gives them back as uint8; float32 HDF5 is what public code
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ import click
 import h5py
 import numpy as np
 from PIL import Image as PillowImage
-from timing import turns, write_csv
+from timing import put_out, table_options, turns
 
 from advbench.attacks.pgd import PGD
 from advbench.pipelines.load import cache_folder, load_dataset
@@ -42,8 +41,7 @@ Triple = tuple[Image, Image, Mask]
 @click.command()
 @click.option("--images", "count", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True)
+@table_options
 def main(count: int, repeats: int, csv_path: Path | None, as_json: bool) -> None:
     """Print the table."""
     triples = images(count)
@@ -77,16 +75,15 @@ def main(count: int, repeats: int, csv_path: Path | None, as_json: bool) -> None
                     "megabytes": round(size / 1e6, 2),
                 }
             )
-    if csv_path:
-        write_csv(csv_path, rows)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        click.echo(
+    put_out(
+        rows,
+        csv_path,
+        as_json,
+        lambda row: (
             f"{row['way']:<14} write {row['write_s']:7.2f} s  read {row['read_s']:7.2f} s  "
             f"{row['megabytes']:8.2f} MB"
-        )
+        ),
+    )
 
 
 def images(count: int) -> list[Triple]:

@@ -12,14 +12,13 @@ over the GPUs evenly. Reading, encoding and writing go on beside the GPU.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from timing import write_csv
+from timing import put_out, table_options
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -75,8 +74,7 @@ def purified(side: int) -> float:
 @click.option(
     "--share", type=click.FloatRange(0, 1, min_open=True), default=0.35, show_default=True
 )
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True)
+@table_options
 def main(peak: float, share: float, csv_path: Path | None, as_json: bool) -> None:
     """Print the table."""
     suite = read_suite("paper")
@@ -116,13 +114,12 @@ def main(peak: float, share: float, csv_path: Path | None, as_json: bool) -> Non
     names = ("passes", "pflop_attacks", "pflop_scores", "hours_1_gpu", "hours_8_gpus")
     total = {name: round(sum(row[name] for row in rows), 1) for name in names}
     rows.append({"victim": "all", "side": "", "gflop_forward": "", "gflop_both": "", **total})
-    if csv_path:
-        write_csv(csv_path, rows)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        click.echo("  ".join(f"{row[key]!s:>13}" for key in rows[0]))
+    put_out(
+        rows,
+        csv_path,
+        as_json,
+        lambda row: "  ".join(f"{row[key]!s:>13}" for key in rows[0]),
+    )
 
 
 if __name__ == "__main__":

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
+import click
 import torch
 
+F = TypeVar("F", bound=Callable[..., Any])
 Work = Callable[[], object]
 
 
@@ -35,6 +38,29 @@ def ratio(taken: Mapping[str, Sequence[float]], above: str, below: str) -> dict[
         "ratio_min": round(min(found), 3),
         "ratio_max": round(max(found), 3),
     }
+
+
+def table_options(command: F) -> F:
+    """``--csv`` and ``--json`` of a script that ends with :func:`put_out`."""
+    command = click.option("--json", "as_json", is_flag=True)(command)
+    path = click.Path(path_type=Path, dir_okay=False)
+    return click.option("--csv", "csv_path", type=path)(command)
+
+
+def put_out(
+    rows: Sequence[Mapping[str, Any]],
+    csv_path: Path | None,
+    as_json: bool,
+    line: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """Write the table where it is asked for; print it as JSON, or line by line."""
+    if csv_path:
+        write_csv(csv_path, rows)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(line(row))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

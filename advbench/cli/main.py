@@ -30,6 +30,11 @@ VERBS = {
     "report": ("later", "One page of figures (not in this version)."),
 }
 
+OUT_OF_MEMORY = (
+    "out of memory with a single image; take a smaller --size, fewer --workers or a machine with "
+    "more; what was made is kept"
+)
+
 
 class Verbs(click.Group):
     """Commands that are imported when they are run."""
@@ -86,12 +91,6 @@ def main() -> NoReturn:
             _fail(OUT_OF_MEMORY, 2, debug)
         _fail(_internal(error), 1, debug)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-OUT_OF_MEMORY = (
-    "out of memory with a single image; take a smaller --size, fewer --workers or a machine with "
-    "more; what was made is kept"
-)
 
 
 def _internal(error: Exception) -> str:

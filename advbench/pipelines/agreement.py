@@ -14,7 +14,7 @@ from advbench.attacks.precision import Precision, at_precision
 from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError
 from advbench.pipelines.making import Request
-from advbench.pixels import fit_mask, to_unit
+from advbench.pixels import fit_mask, to_tensor, to_unit
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
 
@@ -53,7 +53,7 @@ def check_agreement(request: Request) -> Agreement:
     pairs = [(victim.fit(request.dataset.image(row)), request.dataset.mask(row)) for row in rows]
     signs, differences = [], []
     for image, mask in pairs:
-        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+        pixels = to_tensor(image)
         truth = torch.from_numpy(fit_mask(mask, image).copy())[None]
         exact, other = (_gradient(victim, pixels, truth, each) for each in ("fp32", precision))
         weight = exact.abs()
@@ -79,9 +79,15 @@ def _gradient(victim: Victim, pixels: Tensor, truth: Tensor, precision: Precisio
 
 def _f1_under_bim(victim: Victim, pixels: Tensor, truth: Tensor, precision: Precision) -> float:
     """F1 of the victim in float32 on the image that was made at ``precision``."""
-    attack, rule = BIM.create(eps=(3.0,)), protocol("f1/v1")
+    attack = BIM.create(eps=(3.0,))
     (result,) = attack.run(victim, pixels, truth, ["gate"], precision=precision).values()
+    return f1_of(victim, result.images, truth)
+
+
+def f1_of(victim: Victim, image: Tensor, truth: Tensor) -> float:
+    """F1 under f1/v1 of an undefended image uint8 1×3×H×W; truth bool 1×H×W of its size."""
+    rule = protocol("f1/v1")
     with torch.inference_mode():
-        map_ = victim.probabilities(to_unit(result.images.to(victim.device)))
+        map_ = victim.probabilities(to_unit(image.to(victim.device)))
     counts = rule.counts(map_[0, 0].float().cpu().numpy(), truth[0].numpy(), victim.threshold)
     return rule.f1(counts)

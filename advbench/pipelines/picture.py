@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from advbench.defenses.base import Defense
 from advbench.files import write_atomically
 from advbench.pipelines.scoring import Cell, predict
-from advbench.pixels import Image
+from advbench.pixels import Image, to_tensor, to_unit
 from advbench.shards.reader import Originals, Shard, list_shards
 from advbench.shards.schema import ADVERSARIAL
 from advbench.victims.base import Victim
@@ -53,7 +53,8 @@ def draw(
     axes = figure.subplots(len(rows), len(titles), squeeze=False)
     for line, (name, image) in zip(axes, rows, strict=True):
         noise = np.clip(128 + 20.0 * (image.astype(np.int16) - original), 0, 255).astype(np.uint8)
-        maps = [predict(victim, cell, image, sample_id, 0) for cell in cells]
+        x = to_unit(to_tensor(image).to(victim.device))
+        maps = [predict(victim, cell, x, sample_id, 0) for cell in cells]
         for axis, panel in zip(line, [truth, image, noise, *maps], strict=True):
             axis.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])

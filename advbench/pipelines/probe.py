@@ -18,7 +18,7 @@ from advbench.attacks.batching import images_at_once
 from advbench.datasets.manifest import Row
 from advbench.pipelines.making import Request
 from advbench.pipelines.scoring import Cell, Sample, Scorer
-from advbench.pixels import Image, Mask, Residual, fit_mask
+from advbench.pixels import Image, Mask, Residual, fit_mask, to_tensor
 from advbench.shards.writer import GZIP_LEVEL
 from advbench.streams import numpy_stream
 
@@ -94,7 +94,7 @@ def _attack(attack: Attack, request: Request, image: Image, truth: Mask, copies:
     """One adversarial image, of whichever intensity comes first, out of so many copies."""
     results = attack.run(
         request.victim,
-        torch.from_numpy(image.copy()).permute(2, 0, 1).repeat(copies, 1, 1, 1),
+        to_tensor(image).repeat(copies, 1, 1, 1),
         torch.from_numpy(fit_mask(truth, image).copy()).repeat(copies, 1, 1),
         [f"probe-{number}" for number in range(copies)],
         request.seed,

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 import advbench
 from advbench.attacks.batching import images_at_once, in_batches, side_by_side
 from advbench.defenses.base import Defense
 from advbench.memory import release_freed
-from advbench.pixels import Image, Mask, pixels_sha256, to_unit
+from advbench.pixels import Image, Mask, pixels_sha256, to_tensor, to_unit
 from advbench.scores.metrics import auc, noise_metrics
 from advbench.scores.protocols import Protocol, iou
 from advbench.scores.records import Record
@@ -39,13 +40,12 @@ class Cell:
 
 
 def predict(
-    victim: Victim, cell: Cell, image: Image, sample_id: str, seed: int
+    victim: Victim, cell: Cell, x: Tensor, sample_id: str, seed: int
 ) -> npt.NDArray[np.float32]:
-    """The victim's map H×W behind a defense, of a stored image uint8 H×W×3."""
-    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    """The victim's map H×W behind a defense, of an image 1×3×H×W in [0, 1] on its device."""
     keys = cell.defense.keys([sample_id], cell.strength, seed)
     with torch.inference_mode():
-        defended = cell.defense.defend(to_unit(x.to(victim.device)), cell.strength, keys)
+        defended = cell.defense.defend(x, cell.strength, keys)
         return victim.probabilities(defended)[0, 0].float().cpu().numpy()
 
 
@@ -101,8 +101,9 @@ class Scorer:
         victim, truth = self.victim, sample.truth
         noise = noise_metrics(sample.image, sample.original)
         sha256 = pixels_sha256(sample.image)
+        x = to_unit(to_tensor(sample.image).to(victim.device))
         for cell in cells:
-            probability = predict(victim, cell, sample.image, sample.sample_id, self.seed)
+            probability = predict(victim, cell, x, sample.sample_id, self.seed)
             at_truth = self.protocol.at_truth_size(probability, truth)
             counts = self.protocol.counts(at_truth, truth, victim.threshold)
             yield (

@@ -20,7 +20,7 @@ from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train import examples
-from advbench.pixels import Image, Mask, pixels_sha256
+from advbench.pixels import Image, Mask, pixels_sha256, to_tensor
 from advbench.shards.reader import Shard, list_shards
 from advbench.victims.base import Victim
 from advbench.victims.training.data import Examples, at_working_size
@@ -120,7 +120,7 @@ def _complete(
     for number, name in enumerate(originals.names):
         if name not in adversarial:
             image, mask = originals.load(number)
-            images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+            images = to_tensor(image)
             masks = torch.from_numpy(mask.copy())[None]
             (result,) = attack(victim, images, masks, [name]).values()
             adversarial[name] = result[0].permute(1, 2, 0).numpy()

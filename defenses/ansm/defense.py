@@ -10,10 +10,11 @@ import torch
 from pydantic import PrivateAttr
 from torch import Tensor
 
-from advbench.defenses.ansm.files import read_card, read_network, shipped_path
+from advbench.defenses.ansm.files import read_network, shipped_path
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
+from advbench.victims.weights import card_of
 
 
 class ANSM(Defense):
@@ -67,7 +68,7 @@ class ANSM(Defense):
             path = shipped_path(victim["name"], victim["size"])
             if not path.is_file():
                 raise AdvbenchError(f"defense ansm: no shipped network for {what}; {train}")
-            if read_card(path).get("victim_sha256") != victim["weights_sha256"]:
+            if card_of(path).get("victim_sha256") != victim["weights_sha256"]:
                 raise AdvbenchError(
                     f"defense ansm: the shipped network for {what} was trained for other weights; "
                     f"{train}, and give it with --ansm-weights PATH"
@@ -76,7 +77,7 @@ class ANSM(Defense):
         for given in map(Path, self.weights):
             if not given.is_file():
                 raise AdvbenchError(f"--ansm-weights {given}: no such file; {train}")
-            card = read_card(given)
+            card = card_of(given)
             if (card.get("victim_sha256") or victim["weights_sha256"]) == victim["weights_sha256"]:
                 return given
         raise AdvbenchError(

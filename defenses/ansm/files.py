@@ -1,11 +1,9 @@
-"""Files of ANSM weights: where the shipped ones lie, what their cards say, how one is read."""
+"""Files of ANSM weights: where the shipped ones lie, how one is read."""
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,15 +16,6 @@ def shipped_path(victim: str, size: str) -> Path:
     """Where the shipped network for a victim lies, whether or not there is one."""
     with resources.as_file(resources.files("advbench.defenses.ansm")) as folder:
         return folder / "weights" / f"{victim}-{size}.safetensors"
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """What the card beside a file of weights says; nothing where there is none."""
-    try:
-        card = json.loads(path.with_suffix(".json").read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return card if isinstance(card, dict) else {}
 
 
 def read_network(path: Path) -> tuple[str, AnsmNetwork]:

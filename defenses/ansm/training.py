@@ -22,7 +22,7 @@ from advbench.defenses.ansm.network import AnsmNetwork, Size
 from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
-from advbench.pixels import to_unit
+from advbench.pixels import to_tensor, to_unit
 from advbench.streams import stream_key
 from advbench.victims.base import Victim
 from advbench.victims.training.checkpoint import Checkpoint, write_weights
@@ -264,7 +264,7 @@ class _Run:
     def _pairs(self, examples: Examples) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
         for number in range(self.processes.rank, len(examples.names), self.processes.count):
             pixels, truth = examples.load(number)
-            pair = to_unit(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
+            pair = to_unit(to_tensor(pixels))
             pair = pair.to(self.victim.device)
             yield pair[:, :3].contiguous(), pair[:, 3:].contiguous(), truth
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advbench.errors import AdvbenchError
-from advbench.pixels import to_unit
+from advbench.pixels import to_tensor, to_unit
 from advbench.streams import stream_key
 from advbench.victims.base import Size, Victim
 from advbench.victims.training.checkpoint import Checkpoint, write_weights
@@ -183,7 +183,7 @@ class _Run:
         scores = []
         for number in range(len(examples.names)):
             pixels, truth = examples.load(number)
-            image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].to(device)
+            image = to_tensor(pixels).to(device)
             forged = victim.probabilities(to_unit(image))[0, 0].cpu().numpy() > victim.threshold
             scores.append(2 * (forged & truth).sum() / max(forged.sum() + truth.sum(), 1))
         return float(np.mean(scores))
