@@ -18,6 +18,7 @@ from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Split
 from advbench.defenses.ansm.defense import ANSM
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
+from advbench.defenses.ansm.training import FIRST_STAGE
 from advbench.errors import AdvbenchError
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.provenance import victim_identity
@@ -33,7 +34,7 @@ SIX = ("fgsm", "cw", "bim", "pgd", "mifgsm", "pgn")
 # Never sees the ground truth, so what it leaves cannot carry the label.
 BLIND = "cw"
 
-_FFA = {"first": "ffa", "depth": "middle", "epochs_mgr": 0, "target": "prediction"}
+_FFA = {"first": "ffa", "depth": "middle", **FIRST_STAGE}
 _MGR = _FFA | {"epochs_first": 0}
 
 
@@ -189,7 +190,8 @@ class _Run:
         for dataset in self.request.datasets:
             for victim in self.request.victims:
                 for strategy, changes in ablation.strategies.items():
-                    weights = self.train(victim, self.request.training or dataset, changes)
+                    recipe = self.recipe(victim, changes)
+                    weights = self.train(victim, self.request.training or dataset, recipe)
                     records = self.defended(dataset, victim, attacks, self.request.out, weights)
                     names = records.defense.map({"none": "none", "ansm": strategy})
                     frames.append(records.assign(defense=names))
@@ -247,8 +249,12 @@ class _Run:
             made.append(cls.create(**own))
         return made
 
-    def train(self, victim: Victim, dataset: Dataset, changes: Mapping[str, Any]) -> Path:
-        recipe = self.recipe(victim, changes)
+    def train(self, victim: Victim, dataset: Dataset, recipe: AnsmRecipe) -> Path:
+        """A network; its first stage is trained once for all that share it."""
+        after = None
+        if recipe.epochs_first and recipe.epochs_mgr:
+            first = recipe.model_copy(update=FIRST_STAGE)
+            after = self.train(victim, dataset, first).parent
         parts = (victim.name, victim.size, dataset.id, recipe.first, recipe.depth, recipe.target)
         decisive = recipe.model_dump_json() + victim.weights.sha256
         digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
@@ -272,4 +278,5 @@ class _Run:
             self.request.out / "reproduce" / name,
             pairs / "shards",
             report=lambda epoch: self.progress(f"training {name}", epoch.epoch + 1, epochs),
+            after=after,
         )

@@ -40,6 +40,7 @@ def train_ansm(
     report: Callable[[training.Epoch], None] = lambda epoch: None,
     processes: Processes | None = None,
     start: Path | None = None,
+    after: Path | None = None,
 ) -> Path:
     """:func:`advbench.defenses.ansm.training.train` on a dataset's forged images.
 
@@ -49,6 +50,7 @@ def train_ansm(
         limit: the first so many training images.
         progress: of the pairs.
         start: a file of ANSM weights to begin from.
+        after: folder of a run of the first stage alone, to go on after.
 
     Raises:
         AdvbenchError: the dataset has no training or no validation split, or ``start`` is no
@@ -76,7 +78,17 @@ def train_ansm(
         "content_sha256": _content(every),
     }
     return training.train(
-        victim, size, made["train"], made["val"], source, recipe, folder, report, processes, first
+        victim,
+        size,
+        made["train"],
+        made["val"],
+        source,
+        recipe,
+        folder,
+        report,
+        processes,
+        first,
+        after,
     )
 
 

@@ -30,6 +30,8 @@ from advbench.victims.training.data import Crops, Examples
 
 # ReduceLROnPlateau as the paper states it.
 FACTOR, PATIENCE = 0.9, 10
+# What a recipe becomes without its second stage.
+FIRST_STAGE = {"epochs_mgr": 0, "target": "prediction"}
 # FFA is divided by the number of positions: its gradients, 1e-7 at the start and less later, would
 # vanish in the 1e-8 that AdamW adds to their size by default.
 EPSILON = 1e-15
@@ -86,6 +88,7 @@ def train(
     report: Callable[[Epoch], None] = lambda epoch: None,
     processes: Processes | None = None,
     start: Start | None = None,
+    after: Path | None = None,
 ) -> Path:
     """Train S_φ for one frozen victim; run again to resume.
 
@@ -95,6 +98,7 @@ def train(
         source: what the pairs are, for the card; with ``content_sha256``.
         processes: those that train together; each calls this function alike.
         start: what to begin from, random weights otherwise.
+        after: folder of a finished run of the same first stage alone, which is not repeated.
         folder: receives ``checkpoint.pt`` and ``curve.csv`` after every epoch, and at the end
             ``<victim>-<size>.safetensors`` with its card and curve.
 
@@ -112,8 +116,13 @@ def train(
             f"give --set batch={processes.count * max(1, recipe.batch // processes.count)}"
         )
     checkpoint = Checkpoint(folder, _key(victim, size, source, recipe, start))
+    state = checkpoint.load()
+    if state is None and after:
+        first = recipe.model_copy(update=FIRST_STAGE)
+        state = Checkpoint(after, _key(victim, size, source, first, start)).load()
     run = _Run(victim, size, recipe, checkpoint, processes, start)
-    run.resume()
+    if state:
+        run.resume(state)
     crops = Crops(training, recipe)
     if len(crops) == 0:
         raise AdvbenchError(
@@ -294,10 +303,7 @@ class _Run:
         if self.processes.rank == 0:
             self.checkpoint.save(state, [asdict(epoch) for epoch in self.curve])
 
-    def resume(self) -> None:
-        state = self.checkpoint.load()
-        if state is None:
-            return
+    def resume(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -81,18 +81,15 @@ def test_strategies_of_the_tables(request_, toy):
     """What each trains: the recipe of every strategy of Tables IV and VI."""
     run = pipeline._Run(request_, lambda what, done, total: None)
     recipes = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.generate, "generate", lambda *a: None)
-        patch.setattr(pipeline, "train_ansm", lambda v, size, data, recipe, *a, **n: recipe)
-        for table in ("table4", "table6"):
-            for name, changes in ABLATIONS[table].strategies.items():
-                recipe = run.train(toy, request_.datasets[0], changes)
-                recipes[table, name] = (
-                    recipe.depth,
-                    recipe.epochs_first,
-                    recipe.epochs_mgr,
-                    recipe.target if recipe.epochs_mgr else None,
-                )
+    for table in ("table4", "table6"):
+        for name, changes in ABLATIONS[table].strategies.items():
+            recipe = run.recipe(toy, changes)
+            recipes[table, name] = (
+                recipe.depth,
+                recipe.epochs_first,
+                recipe.epochs_mgr,
+                recipe.target if recipe.epochs_mgr else None,
+            )
     assert recipes == {
         ("table4", "shallow"): ("shallow", 1, 0, None),
         ("table4", "middle"): ("middle", 1, 0, None),
@@ -105,11 +102,23 @@ def test_strategies_of_the_tables(request_, toy):
     }
 
 
+def test_first_stage_is_trained_once(request_, toy):
+    """The curves begin with the same lines, seconds and all."""
+    run = pipeline._Run(request_, lambda what, done, total: None)
+    curves = {}
+    for name in ("ffa+mgr_gt", "ffa+mgr_pred", "ffa"):
+        recipe = run.recipe(toy, ABLATIONS["table6"].strategies[name])
+        folder = run.train(toy, request_.datasets[0], recipe).parent
+        curves[name] = (folder / "curve.csv").read_text().splitlines()
+    assert [len(lines) for lines in curves.values()] == [3, 3, 2]
+    assert curves["ffa+mgr_gt"][:2] == curves["ffa+mgr_pred"][:2] == curves["ffa"]
+
+
 def test_table3_and_its_control(request_, toy, monkeypatch, tmp_path):
     """RP above 100 % under attacks that see the truth: noted, and met again with target=pred."""
     monkeypatch.setattr(pipeline, "SIX", ("fgsm", "cw", "bim"))
     run = pipeline._Run(request_, lambda what, done, total: None)
-    weights = run.train(toy, request_.datasets[0], {})
+    weights = run.train(toy, request_.datasets[0], run.recipe(toy, {}))
     wanted = replace(request_, weights=[str(weights)], attack_settings={"steps": (2,)})
     real = pipeline.beside_published
 

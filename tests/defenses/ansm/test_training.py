@@ -22,7 +22,7 @@ from torch import Tensor
 from advbench.defenses.ansm import training
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
-from advbench.defenses.ansm.training import Epoch, Start, train
+from advbench.defenses.ansm.training import FIRST_STAGE, Epoch, Start, train
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.victims.training.data import Crops
@@ -120,6 +120,25 @@ def test_a_run_killed_between_epochs_ends_as_if_it_was_not(epoch, whole, tmp_pat
 def test_a_finished_run_trains_no_more(whole, tmp_path):
     path = run(whole.folder, report=lambda line: pytest.fail("another epoch"))
     assert path.read_bytes() == whole.weights
+
+
+@pytest.mark.parametrize("target", ["prediction", "truth"])
+def test_goes_on_after_a_first_stage(target, tmp_path):
+    """As if it had been one run; the first stage takes no second time."""
+    recipe = RECIPE.model_copy(update={"target": target})
+    whole = run(tmp_path / "whole", recipe)
+    run(tmp_path / "first", recipe.model_copy(update=FIRST_STAGE))
+    path = run(tmp_path / "second", recipe, after=tmp_path / "first")
+    assert path.read_bytes() == whole.read_bytes()
+    lines = (tmp_path / "first/curve.csv").read_bytes()
+    assert (tmp_path / "second/curve.csv").read_bytes().startswith(lines)
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"depth": "topmost"}, {"epochs_first": 1}])
+def test_another_first_stage_is_refused(change, tmp_path):
+    run(tmp_path / "first", RECIPE.model_copy(update=FIRST_STAGE | change))
+    with pytest.raises(AdvbenchError, match="belongs to another recipe"):
+        run(tmp_path / "second", after=tmp_path / "first")
 
 
 def test_another_seed_gives_other_weights(whole, tmp_path):
