@@ -58,11 +58,11 @@ def quantise(
     Returns:
         uint8 N×3×H×W with ``|result - originals| <= budget`` exactly.
     """
-    levels = adversarial.detach().float().mul(255).round()
-    base = originals.to(levels.device).float()
+    levels = adversarial.detach().float().mul(255).round_()
     if budget is not None:
-        levels = levels.maximum(base - budget).minimum(base + budget)
-    return levels.clamp(0, 255).byte()
+        base = originals.to(levels.device).float()
+        levels.clamp_(base - budget, base + budget)
+    return levels.clamp_(0, 255).byte()
 
 
 def residual(adversarial: Image, original: Image) -> Residual | None:

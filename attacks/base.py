@@ -179,9 +179,12 @@ class Attack(BaseModel, ABC):
         originals = images.cpu()
         results = {}
         for intensity, adversarial in found.items():
-            floats = torch.stack([item.float_image.cpu() for item in adversarial])
-            stored = quantise(floats, originals, self.budget(intensity))
-            results[self.variant_name(intensity)] = Result(stored, adversarial)
+            # One by one: what fits the processor's cache is done several times as fast.
+            stored = [
+                quantise(item.float_image.cpu(), original, self.budget(intensity))
+                for item, original in zip(adversarial, originals, strict=True)
+            ]
+            results[self.variant_name(intensity)] = Result(torch.stack(stored), adversarial)
         return results
 
     def rows_at_once(self, victim: Victim, sides: tuple[int, ...]) -> int:

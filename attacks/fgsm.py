@@ -39,7 +39,9 @@ class FGSM(BoundedAttack):
             gradient = InputGradient(victim, y[list(index)])
             base = x[list(index)]
             sign = gradient(base).sign()
-            per_eps = [traced((base + eps / 255 * sign).clamp(0, 1), gradient) for eps in self.eps]
+            per_eps = [
+                traced(base.add(sign, alpha=eps / 255).clamp_(0, 1), gradient) for eps in self.eps
+            ]
             return [list(rows) for rows in zip(*per_eps, strict=True)]
 
         found = in_batches(range(len(x)), batch, attack)

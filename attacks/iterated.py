@@ -66,9 +66,9 @@ class IteratedAttack(BoundedAttack):
         alpha, direction = self.step_size(eps), self.direction(gradient, eps, keys)
         current = self.start(x, eps, keys)
         for _ in range(self.iterations):
-            stepped = current + alpha * direction(current).sign()
-            noise = (stepped - x).minimum(eps).maximum(-eps)
-            current = (x + noise).clamp(0, 1)
+            stepped = direction(current).sign().mul_(alpha).add_(current)
+            noise = stepped.sub_(x).minimum(eps).maximum(-eps)
+            current = noise.add_(x).clamp_(0, 1)
         return current
 
     def step_size(self, eps: Tensor) -> Tensor | float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -41,7 +40,5 @@ class Momentum:
         g = self._gradient(x)
         # The floor keeps a zero gradient from turning the momentum into NaN for good.
         g = g / g.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-30)
-        if self._momentum is None:
-            self._momentum = torch.zeros_like(g)
-        self._momentum = g + self._decay * self._momentum
+        self._momentum = g if self._momentum is None else self._momentum.mul_(self._decay).add_(g)
         return self._momentum
