@@ -33,10 +33,21 @@ def leaderboard() -> None:
     help="Folder of the CSVs [OUT/leaderboard].",
 )
 @click.option("--with-records", is_flag=True, help="Write DATASET.parquet, all records, beside it.")
+@click.option(
+    "--tuned-on",
+    metavar="DATASET",
+    help="Show each defense at the one strength that ranks first on this dataset, which is left "
+    "out, such as builtin-val.",
+)
 @out_option
 @json_option
 def build(
-    records: Path | None, to: Path | None, with_records: bool, out: Path, as_json: bool
+    records: Path | None,
+    to: Path | None,
+    with_records: bool,
+    tuned_on: str | None,
+    out: Path,
+    as_json: bool,
 ) -> None:
     """Write DATASET.csv for each dataset: the defenses of each victim by mean RP over the attacks.
 
@@ -45,14 +56,27 @@ def build(
     \b
     advbench leaderboard build
     advbench leaderboard build --records builtin.parquet --to rebuilt
+    advbench leaderboard build --tuned-on builtin-val --to tuned
     """
+    import pandas as pd
+
     from advbench.files import write_atomically
     from advbench.scores.leaderboard import leaderboard as ranked
+    from advbench.scores.leaderboard import tuned
     from advbench.scores.records import read_records, write_merged
     from advbench.scores.tables import as_csv
 
     folder = to or out / "leaderboard"
     every = read_records(records or out / "records")
+    if tuned_on:
+        validation = every[every.dataset == tuned_on]
+        if not len(validation):
+            raise AdvbenchError(
+                f"--tuned-on {tuned_on}: no records of it; there are "
+                f"{', '.join(sorted(set(every.dataset)))}"
+            )
+        others = every[every.dataset != tuned_on].groupby("dataset")
+        every = pd.concat([tuned(part, validation) for _, part in others], ignore_index=True)
     boards = {str(name): ranked(part) for name, part in every.groupby("dataset")}
     for name in boards:
         if not re.fullmatch("[A-Za-z0-9_-]+", name):

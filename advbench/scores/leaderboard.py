@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from advbench.errors import AdvbenchError
 from advbench.scores.tables import long_table, wide_table
 
 _VICTIM = ["victim", "size", "weights_sha256", "protocol"]
@@ -31,6 +32,28 @@ def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
     """
     boards = [_one_victim(part) for _, part in records.groupby(_VICTIM, dropna=False, sort=True)]
     return pd.concat(boards, ignore_index=True)
+
+
+def tuned(records: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
+    """Of each victim's defense the records at one strength: that which ranks first on other images.
+
+    Args:
+        records, validation: each of one dataset.
+
+    Raises:
+        AdvbenchError: a defense of ``records`` has no rank on ``validation``.
+    """
+    ranked = leaderboard(validation).dropna(subset="rank").sort_values("rank", kind="stable")
+    best = ranked.drop_duplicates([*_VICTIM, "defense"])[_ROW]
+    missing = records.merge(best, on=[*_VICTIM, "defense"], how="left", indicator=True)
+    without = missing[missing._merge == "left_only"]
+    if len(without):
+        lost = without.iloc[0]
+        raise AdvbenchError(
+            f"{validation.dataset.iloc[0]}: {lost.defense} before {lost.victim} has no rank there; "
+            "evaluate the same defenses on it, all on the same attacks and images"
+        )
+    return records.merge(best, on=_ROW)
 
 
 def _one_victim(records: pd.DataFrame) -> pd.DataFrame:

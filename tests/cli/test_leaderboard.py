@@ -44,6 +44,21 @@ def test_build_and_rebuild(scored, tmp_path, advbench_command):
     assert [row["defense"] for row in told] == list(board.index)
 
 
+def test_tuned_on_another_dataset(scored, tmp_path, advbench_command):
+    from advbench.scores.records import read_records, write_merged
+
+    every = read_records(scored / "records")
+    other = every.assign(dataset="others")
+    write_merged(tmp_path / "both.parquet", pd.concat([every, other], ignore_index=True))
+    told = ("--records", tmp_path / "both.parquet", "--to", tmp_path / "tuned")
+    ran = advbench_command("leaderboard", "build", *told, "--tuned-on", "others")
+    assert ran.code == 0, ran.err
+    assert [path.name for path in (tmp_path / "tuned").iterdir()] == ["mine.csv"]
+    ran = advbench_command("leaderboard", "build", *told, "--tuned-on", "mien")
+    assert ran.code == 2
+    assert "--tuned-on mien: no records of it; there are mine, others" in ran.err
+
+
 def test_no_records(tmp_path, advbench_command):
     ran = advbench_command("leaderboard", "build", "--out", tmp_path)
     assert ran.code == 2

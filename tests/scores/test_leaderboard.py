@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from advbench.errors import AdvbenchError
-from advbench.scores.leaderboard import leaderboard
+from advbench.scores.leaderboard import leaderboard, tuned
 from advbench.scores.records import read_records, write_merged
 from advbench.scores.tables import as_csv
 from tests.scores.made import frame, row, scored
@@ -92,6 +92,25 @@ def test_nothing_to_compare_with_has_no_rank(records):
     board = leaderboard(records.assign(f1=0.0))
     assert board.mean_rp.isna().all()
     assert board["rank"].isna().all()
+
+
+def test_tuned_on_other_images(records):
+    """JPEG 90 is the better one on these; where 70 is on others, 70 is shown."""
+    others = records.assign(dataset="others")
+    better = others.defense.eq("jpeg") & others.strength.eq(70) & others.attack.ne("original")
+    others.loc[better, "f1"] = 0.9
+    board = leaderboard(tuned(records, others))
+    whole = leaderboard(records)
+    assert list(zip(board.defense, board.strength.fillna(0), board["rank"], strict=True)) == [
+        ("jpeg", 70, 1),
+        ("none", 0, 2),
+    ]
+    shown = ["original_rp", "mean_rp", "worst_rp", "content_sha256"]
+    for column in shown:
+        assert row(board, defense="jpeg")[column] == row(whole, strength=70.0)[column]
+    assert list(leaderboard(tuned(records, records)).strength.fillna(0)) == [90, 0]
+    with pytest.raises(AdvbenchError, match=r"others: jpeg before \w+ has no rank there"):
+        tuned(records, others[others.defense == "none"])
 
 
 def test_victims_and_protocols_are_ranked_apart(records):
