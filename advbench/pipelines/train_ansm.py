@@ -56,7 +56,7 @@ def train_ansm(
         AdvbenchError: the dataset has no training or no validation split, or ``start`` is no
             network of this size.
     """
-    first = training.Start.read(start, size) if start else None
+    first = training.Start.read(start, size, recipe.upsampling) if start else None
     rows = {
         "train": dataset.select("train", label=1, limit=limit),
         "val": dataset.select("val", label=1),

@@ -13,6 +13,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from advbench.defenses.ansm.recipe import Upsampling
+
 # ImageNet's statistics, which the encoder's pretrained weights expect.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -34,12 +36,17 @@ SIZES: dict[Size, Widths] = {
 
 
 class Up(nn.Sequential):
-    """Nearest ×2, 3×3 convolution, BN, ReLU."""
+    """×2, 3×3 convolution, BN, ReLU.
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    ``nearest`` repeats each value, so a correction that differs between neighbouring pixels is hard
+    to learn; ``subpixel`` makes four channels the four pixels (Shi et al., CVPR 2016).
+    """
+
+    def __init__(self, inputs: int, outputs: int, upsampling: Upsampling) -> None:
+        subpixel = upsampling == "subpixel"
         super().__init__(
-            nn.Upsample(scale_factor=2),
-            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            nn.PixelShuffle(2) if subpixel else nn.Upsample(scale_factor=2),
+            nn.Conv2d(inputs // 4 if subpixel else inputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
         )
@@ -81,18 +88,21 @@ class AnsmNetwork(nn.Module):
 
     Args:
         pretrained: fetch the encoder's ImageNet weights; random otherwise.
+        upsampling: of the decoder, which the paper leaves open.
     """
 
-    def __init__(self, size: Size, pretrained: bool = False) -> None:
+    def __init__(
+        self, size: Size, pretrained: bool = False, upsampling: Upsampling = "nearest"
+    ) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.upsampling = size, upsampling
         widths = SIZES[size]
         self.encoder = timm.create_model(widths.encoder, features_only=True, pretrained=pretrained)
         encoded = self.encoder.feature_info.channels()
         inputs = encoded[-1]
         self.ups, self.fusions = nn.ModuleList(), nn.ModuleList()
         for level, outputs in enumerate(widths.decoder):
-            self.ups.append(Up(inputs, outputs))
+            self.ups.append(Up(inputs, outputs, upsampling))
             if level < 4:
                 self.fusions.append(Fusion(outputs + encoded[3 - level], outputs))
             inputs = outputs

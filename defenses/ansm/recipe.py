@@ -10,6 +10,7 @@ from advbench.victims.base import Depth
 
 Positive = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=0)]
+Upsampling = Literal["nearest", "subpixel"]
 Rate = Annotated[float, Field(gt=0)]
 
 
@@ -26,6 +27,7 @@ class AnsmRecipe(BaseModel):
         crop: side of the random crops; at the victim's working side these are whole images.
         forged_share, crops_per_image: as in the recipe of victims.
         ema: decay of the moving average of the weights, which is validated and kept; 0 is none.
+        upsampling: of the decoder: ``nearest`` or ``subpixel``.
         pretrained: start the encoder from ImageNet's weights (they are downloaded).
         precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
     """
@@ -48,6 +50,7 @@ class AnsmRecipe(BaseModel):
     forged_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     crops_per_image: Positive = 1
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    upsampling: Upsampling = "nearest"
     pretrained: bool = False
     precision: Literal["auto", "fp32", "fp16"] = "auto"
 

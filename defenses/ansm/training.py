@@ -19,7 +19,7 @@ from advbench.defenses.ansm.features import tapped
 from advbench.defenses.ansm.files import read_network
 from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
 from advbench.defenses.ansm.network import AnsmNetwork, Size
-from advbench.defenses.ansm.recipe import AnsmRecipe
+from advbench.defenses.ansm.recipe import AnsmRecipe, Upsampling
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.pixels import to_tensor, to_unit
@@ -58,11 +58,11 @@ class Start:
     state: dict[str, Tensor]
 
     @classmethod
-    def read(cls, path: Path, size: Size) -> Self:
+    def read(cls, path: Path, size: Size, upsampling: Upsampling) -> Self:
         """Those in a file.
 
         Raises:
-            AdvbenchError: the file holds no ANSM network of this size.
+            AdvbenchError: the file holds no ANSM network of this size and upsampling.
         """
         if not path.is_file():
             raise AdvbenchError(
@@ -73,6 +73,10 @@ class Start:
         if network.size != size:
             raise AdvbenchError(
                 f"--start {path}: is of size {network.size}; give --size {network.size}"
+            )
+        if network.upsampling != upsampling:
+            raise AdvbenchError(
+                f"--start {path}: give --set upsampling={network.upsampling}, as that network has"
             )
         return cls(sha256, network.state_dict())
 
@@ -169,7 +173,7 @@ class _Run:
         self.victim, self.size, self.recipe, self.checkpoint = victim, size, recipe, checkpoint
         self.processes, self.start = processes, start
         torch.manual_seed(recipe.seed)
-        network = AnsmNetwork(size, recipe.pretrained)
+        network = AnsmNetwork(size, recipe.pretrained, recipe.upsampling)
         if start:
             network.load_state_dict(start.state)
         network.to(victim.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

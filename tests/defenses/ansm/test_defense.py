@@ -14,6 +14,7 @@ from torch import Tensor
 import advbench
 from advbench.defenses.ansm import files
 from advbench.defenses.ansm.defense import ANSM
+from advbench.defenses.ansm.network import SIZES, AnsmNetwork
 from advbench.errors import AdvbenchError
 
 from .toys import disturbed
@@ -118,6 +119,15 @@ def test_weights_without_a_card_are_taken_at_their_word(folder, tmp_path):
             (tmp_path / "w.json").write_text(card)
         bound = ANSM.create(weights=(str(tmp_path / "w.safetensors"),)).for_victim(OTHER)
         assert bound.variant_spec(None)["weights_sha256"] == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+@pytest.mark.parametrize("upsampling", ["nearest", "subpixel"])
+def test_size_and_upsampling_are_read_from_the_weights(size, upsampling, tmp_path):
+    path, network = tmp_path / "w.safetensors", AnsmNetwork(size, upsampling=upsampling)
+    save_file(network.state_dict(), path)
+    _, found = files.read_network(path)
+    assert (found.size, found.upsampling) == (size, upsampling)
 
 
 @pytest.mark.parametrize("fault", ["text", "empty", "other", "less", "more"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -24,14 +26,15 @@ def watched(module: nn.Module) -> list[Tensor]:
     return seen
 
 
+@pytest.mark.parametrize("upsampling", ["nearest", "subpixel"])
 @pytest.mark.parametrize("size", list(SIZES))
-def test_decoder_is_that_of_the_paper(size):
+def test_decoder_is_that_of_the_paper(size, upsampling):
     with torch.device("meta"):
-        network = AnsmNetwork(size)
+        network = AnsmNetwork(size, upsampling=upsampling)
     assert len(network.ups) == 5
     for up in network.ups:
-        assert kinds(up) == ["Upsample", "Conv2d", "BatchNorm2d", "ReLU"]
-        assert up[0].scale_factor == 2
+        assert kinds(up)[1:] == ["Conv2d", "BatchNorm2d", "ReLU"]
+        assert [*up[0](torch.zeros(1, 8, 3, 5)).shape[2:]] == [6, 10]
     assert len(network.fusions) == 4
     for fusion in network.fusions:
         assert kinds(fusion) == ["Conv2d", "BatchNorm2d", "Conv2d", "ReLU"]
@@ -47,6 +50,19 @@ def test_decoder_is_that_of_the_paper(size):
     encoded = network.encoder.feature_info.channels()[-2::-1]
     for up, fusion, channels in zip(network.ups, network.fusions, encoded, strict=False):
         assert fusion.layers[0].in_channels == up[1].out_channels + channels
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "subpixel"])
+def test_upsampling(upsampling):
+    """Each value four times, or four channels for the four pixels."""
+    up = AnsmNetwork("small", upsampling=upsampling).ups[0][0]
+    x = torch.rand(1, 8, 3, 5)
+    found = up(x)
+    for row, column in itertools.product(range(6), range(10)):
+        below = x[0, :, row // 2, column // 2]
+        place = 2 * (row % 2) + column % 2
+        expected = below if upsampling == "nearest" else below[place::4]
+        assert torch.equal(found[0, :, row, column], expected)
 
 
 def test_full_encoder_is_efficientnet_b4():

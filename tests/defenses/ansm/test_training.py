@@ -345,7 +345,7 @@ def test_starts_from_weights_of_another_run(tmp_path):
     still = AnsmRecipe(**ONE_STEP, lr_first=1e-12, weight_decay=0, ema=0)
     file = tmp_path / "start.safetensors"
     save_file(disturbed().state_dict(), file)
-    start = Start.read(file, "small")
+    start = Start.read(file, "small", "nearest")
     path = run(tmp_path / "run", still, start=start)
     before, after = load_file(file), load_file(path)
     for name, _ in AnsmNetwork("small").named_parameters():
@@ -359,11 +359,13 @@ def test_starts_from_weights_of_another_run(tmp_path):
         run(tmp_path / "run", still)
 
 
-def test_start_of_another_size_is_refused(tmp_path):
+def test_start_of_another_shape_is_refused(tmp_path):
     file = tmp_path / "start.safetensors"
     save_file(disturbed().state_dict(), file)
     with pytest.raises(AdvbenchError, match=r"start\.safetensors: is of size small; give --size"):
-        Start.read(file, "full")
+        Start.read(file, "full", "nearest")
+    with pytest.raises(AdvbenchError, match="give --set upsampling=nearest, as that network has"):
+        Start.read(file, "small", "subpixel")
 
 
 @pytest.mark.parametrize(
