@@ -107,7 +107,8 @@ def train(
             ``<victim>-<size>.safetensors`` with its card and curve.
 
     Returns:
-        the path of the weights: those of the last stage's best validation, the mean of both RP.
+        the path of the weights: those of the second stage's best validation, the mean of both RP;
+        of the last epoch where there is no second stage.
 
     Raises:
         AdvbenchError: ``folder`` holds another run, there is less than a batch of crops, or
@@ -288,9 +289,13 @@ class _Run:
 
     @property
     def best_epoch(self) -> Epoch:
-        """Of the last stage, the one with the best mean RP, the last of equals."""
-        last = [line for line in self.curve if line.stage == self.curve[-1].stage]
-        return max(last, key=lambda e: (e.val_rp_original + e.val_rp_fgsm, e.epoch))
+        """Of the second stage, the one with the best mean RP, the last of equals; of the first, the
+        last: it gives up originals for noise, so the best of both is where nothing is learnt yet.
+        """
+        second = [line for line in self.curve if line.stage == "mgr"]
+        if not second:
+            return self.curve[-1]
+        return max(second, key=lambda e: (e.val_rp_original + e.val_rp_fgsm, e.epoch))
 
     def finish_epoch(self, line: Epoch) -> None:
         self.curve.append(line)

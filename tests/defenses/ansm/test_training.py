@@ -195,7 +195,15 @@ def test_validation_is_residual_performance(whole):
     assert card["val_rp_fgsm"] == pytest.approx(100 * fgsm / undefended, abs=0.006)
 
 
-def test_best_epoch_of_the_last_stage_is_kept(tmp_path, monkeypatch):
+def test_last_epoch_of_a_first_stage_alone_is_kept(tmp_path, monkeypatch):
+    """It trades originals for noise, so its best mean is where nothing is learnt."""
+    found = iter([(0.9, 0.9), (0.9, 0.9), (0.1, 0.5)])
+    monkeypatch.setattr(training._Run, "validate", lambda self, examples: next(found))
+    path = run(tmp_path, RECIPE.model_copy(update=FIRST_STAGE | {"epochs_first": 2}))
+    assert json.loads(path.with_suffix(".json").read_text())["best_epoch"] == 1
+
+
+def test_best_epoch_of_the_second_stage_is_kept(tmp_path, monkeypatch):
     """By the mean of both RP, the last of equals; the first stage does not count."""
     found = iter([(0.9, 0.9), (0.9, 0.9), (0.5, 0.25), (0.5, 0.75), (0.75, 0.5), (0.9, 0.1)])
     monkeypatch.setattr(training._Run, "validate", lambda self, examples: next(found))
