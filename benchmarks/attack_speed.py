@@ -31,7 +31,7 @@ from advbench.attacks.reference import reference_mode
 from advbench.attacks.torchattacks_adapter import TwoClasses
 from advbench.cli.progress import Progress
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.pixels import fit_mask, to_tensor
+from advbench.pixels import fit_mask, to_tensor, to_unit
 from advbench.victims.base import Victim
 
 PHI = (1.0, 2.0, 3.0)
@@ -122,7 +122,7 @@ class Pairs:
         self.ids = [row.sample_id for row in rows]
         self.images = torch.cat([to_tensor(image) for image in fitted])
         self.masks = torch.stack([torch.from_numpy(mask.copy()) for mask in masks])
-        self.x = (self.images.float() / 255).to(victim.device)
+        self.x = to_unit(self.images.to(victim.device))
         self.y = self.masks[:, None].float().to(victim.device)
         plain = copy.copy(victim)
         plain.network = copy.deepcopy(victim.network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -75,8 +75,11 @@ def build(
                 f"--tuned-on {tuned_on}: no records of it; there are "
                 f"{', '.join(sorted(set(every.dataset)))}"
             )
-        others = every[every.dataset != tuned_on].groupby("dataset")
-        every = pd.concat([tuned(part, validation) for _, part in others], ignore_index=True)
+        others = every[every.dataset != tuned_on]
+        if not len(others):
+            raise AdvbenchError(f"--tuned-on {tuned_on}: there are no records of another dataset")
+        parts = [tuned(part, validation) for _, part in others.groupby("dataset")]
+        every = pd.concat(parts, ignore_index=True)
     boards = {str(name): ranked(part) for name, part in every.groupby("dataset")}
     for name in boards:
         if not re.fullmatch("[A-Za-z0-9_-]+", name):

@@ -131,6 +131,7 @@ class _Run:
     def __init__(self, request: Request, progress: Progress) -> None:
         self.request = request
         self.progress = progress
+        self.trained: dict[Path, Path] = {}
 
     def check(self, table: str) -> None:
         """Complain before any work is done.
@@ -251,15 +252,18 @@ class _Run:
 
     def train(self, victim: Victim, dataset: Dataset, recipe: AnsmRecipe) -> Path:
         """A network; its first stage is trained once for all that share it."""
-        after = None
-        if recipe.epochs_first and recipe.epochs_mgr:
-            first = recipe.model_copy(update=FIRST_STAGE)
-            after = self.train(victim, dataset, first).parent
         parts = (victim.name, victim.size, dataset.id, recipe.first, recipe.depth, recipe.target)
         decisive = recipe.model_dump_json() + victim.weights.sha256
         digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
         lengths = f"{recipe.epochs_first}+{recipe.epochs_mgr}"
         name = "-".join(["ansm", *parts, lengths, digest])
+        folder = self.request.out / "reproduce" / name
+        if folder in self.trained:  # else all its pairs would be read again
+            return self.trained[folder]
+        after = None
+        if recipe.epochs_first and recipe.epochs_mgr:
+            first = recipe.model_copy(update=FIRST_STAGE)
+            after = self.train(victim, dataset, first).parent
         # Stored, for all strategies to share; apart, so that evaluate does not score them.
         pairs = self.request.out / "reproduce" / "pairs"
         fgsm = ATTACKS.get("fgsm").create(eps=(recipe.eps,))
@@ -270,13 +274,14 @@ class _Run:
                 wanted = generate.Request(dataset, rows, victim, [fgsm], pairs)
                 generate.generate(wanted, self.progress)
         epochs = recipe.epochs_first + recipe.epochs_mgr
-        return train_ansm(
+        self.trained[folder] = train_ansm(
             victim,
             victim.size,
             dataset,
             recipe,
-            self.request.out / "reproduce" / name,
+            folder,
             pairs / "shards",
             report=lambda epoch: self.progress(f"training {name}", epoch.epoch + 1, epochs),
             after=after,
         )
+        return self.trained[folder]

@@ -11,7 +11,8 @@ from advbench.errors import AdvbenchError
 from advbench.scores.tables import long_table, wide_table
 
 _VICTIM = ["victim", "size", "weights_sha256", "protocol"]
-_ROW = [*_VICTIM, "defense", "strength"]
+_DEFENSE = [*_VICTIM, "defense"]
+_ROW = [*_DEFENSE, "strength"]
 
 
 def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
@@ -41,19 +42,22 @@ def tuned(records: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
         records, validation: each of one dataset.
 
     Raises:
-        AdvbenchError: a defense of ``records`` has no rank on ``validation``.
+        AdvbenchError: a defense of ``records`` has no rank on ``validation``, or there at a
+            strength that ``records`` lack.
     """
     ranked = leaderboard(validation).dropna(subset="rank").sort_values("rank", kind="stable")
-    best = ranked.drop_duplicates([*_VICTIM, "defense"])[_ROW]
-    missing = records.merge(best, on=[*_VICTIM, "defense"], how="left", indicator=True)
-    without = missing[missing._merge == "left_only"]
-    if len(without):
-        lost = without.iloc[0]
+    kept = records.merge(ranked.drop_duplicates(_DEFENSE)[_ROW], on=_ROW)
+    lost = set(records[_DEFENSE].itertuples(index=False)) - set(
+        kept[_DEFENSE].itertuples(index=False)
+    )
+    if lost:
+        first = min(lost)
         raise AdvbenchError(
-            f"{validation.dataset.iloc[0]}: {lost.defense} before {lost.victim} has no rank there; "
-            "evaluate the same defenses on it, all on the same attacks and images"
+            f"{validation.dataset.iloc[0]}: {first.defense} before {first.victim} has no rank "
+            "there at a strength that is here; evaluate the same defenses on both, all on the same "
+            "attacks and images"
         )
-    return records.merge(best, on=_ROW)
+    return kept
 
 
 def _one_victim(records: pd.DataFrame) -> pd.DataFrame:

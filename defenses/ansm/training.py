@@ -111,8 +111,8 @@ def train(
         of the last epoch where there is no second stage.
 
     Raises:
-        AdvbenchError: ``folder`` holds another run, there is less than a batch of crops, or
-            the processes cannot share a batch evenly.
+        AdvbenchError: ``folder`` or ``after`` holds another run, there is less than a batch of
+            crops, or the processes cannot share a batch evenly.
     """
     processes = processes or Processes()
     if recipe.batch % processes.count:

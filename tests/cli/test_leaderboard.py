@@ -57,6 +57,9 @@ def test_tuned_on_another_dataset(scored, tmp_path, advbench_command):
     ran = advbench_command("leaderboard", "build", *told, "--tuned-on", "mien")
     assert ran.code == 2
     assert "--tuned-on mien: no records of it; there are mine, others" in ran.err
+    ran = advbench_command("leaderboard", "build", "--out", scored, "--tuned-on", "mine")
+    assert ran.code == 2
+    assert "--tuned-on mine: there are no records of another dataset" in ran.err
 
 
 def test_no_records(tmp_path, advbench_command):

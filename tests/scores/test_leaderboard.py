@@ -111,6 +111,10 @@ def test_tuned_on_other_images(records):
     assert list(leaderboard(tuned(records, records)).strength.fillna(0)) == [90, 0]
     with pytest.raises(AdvbenchError, match=r"others: jpeg before \w+ has no rank there"):
         tuned(records, others[others.defense == "none"])
+    with pytest.raises(
+        AdvbenchError, match=r"jpeg before \w+ has no rank there at a strength that is here"
+    ):
+        tuned(records[records.strength != 70], others)
 
 
 def test_victims_and_protocols_are_ranked_apart(records):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advbench.pixels import to_unit
+from advbench.pixels import to_tensor, to_unit
 from advbench.victims.base import Victim
 from advbench.victims.training.objective import Objective, localization_loss
 from advbench.victims.training.recipe import Recipe
@@ -84,5 +84,5 @@ def recompressed(images: Tensor) -> Tensor:
             ".jpg", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality]
         )
         pixels = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))[..., ::-1]
-        decoded.append(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
-    return to_unit(torch.stack(decoded)).to(images) if decoded else images
+        decoded.append(to_tensor(pixels))
+    return to_unit(torch.cat(decoded)).to(images) if decoded else images
