@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from advbench.attacks.batching import default_batch, remembering, side_by_side
+from advbench.attacks.batching import default_batch, in_batches, remembering, side_by_side
 from advbench.attacks.precision import Precision, at_precision
 from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError, plain_message
@@ -164,27 +165,22 @@ class Attack(BaseModel, ABC):
             ValueError: dtypes or shapes that do not fit together.
         """
         _check(images, masks, ids)
-        x = to_unit(images.to(victim.device)).contiguous()
-        y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
+        originals = images.cpu()
+        results = {}
         with (
             reference_mode(victim.network, precision),
             side_by_side(victim.device, victim.reentrant),
             self._remembering(victim, images.shape[2:]),
         ):
-            # Cloned within, so that tensors made under a caller's inference_mode can be used.
+            # Made within, so that images of a caller's inference_mode can be used.
+            x = to_unit(images.to(victim.device)).contiguous()
+            y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
             seen = at_precision(victim, precision)
-            found = self.perturb(
-                seen, x.clone(), y.clone(), ids, seed, batch or default_batch(victim.device)
-            )
-        originals = images.cpu()
-        results = {}
-        for intensity, adversarial in found.items():
-            # One by one: what fits the processor's cache is done several times as fast.
-            stored = [
-                quantise(item.float_image.cpu(), original, self.budget(intensity))
-                for item, original in zip(adversarial, originals, strict=True)
-            ]
-            results[self.variant_name(intensity)] = Result(torch.stack(stored), adversarial)
+            found = self.perturb(seen, x, y, ids, seed, batch or default_batch(victim.device))
+            for intensity, adversarial in found.items():
+                store = partial(_stored, adversarial, originals, self.budget(intensity))
+                stored = torch.stack(in_batches(range(len(images)), 1, store))
+                results[self.variant_name(intensity)] = Result(stored, adversarial)
         return results
 
     def rows_at_once(self, victim: Victim, sides: tuple[int, ...]) -> int:
@@ -217,6 +213,14 @@ def each_once(values: tuple[float, ...]) -> tuple[float, ...]:
     if len({f"{value:g}" for value in values}) != len(values):
         raise ValueError("each intensity may stand once")
     return values
+
+
+def _stored(
+    adversarial: Sequence[Adversarial], originals: Tensor, budget: int | None, index: Sequence[int]
+) -> list[Tensor]:
+    """Some of the images on the grid, one by one: what fits the processor's cache is done several
+    times as fast."""
+    return [quantise(adversarial[i].float_image, originals[i], budget).cpu() for i in index]
 
 
 def _check(images: Tensor, masks: Tensor, ids: Sequence[str]) -> None:
