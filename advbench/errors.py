@@ -19,6 +19,10 @@ class DamagedShardError(AdvbenchError):
     """A shard whose bytes are not those that were written."""
 
 
+class NoNetworkError(AdvbenchError):
+    """A defense that is trained for a victim has no network for this one."""
+
+
 _OS_REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again, it resumes",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again, "

@@ -205,7 +205,6 @@ DEFENSES = Registry(
         "ansm": Entry(
             "advbench.defenses.ansm.defense:ANSM",
             "noise suppression trained for a victim (advbench train ansm)",
-            "trained by you",
         ),
     },
 )
@@ -224,6 +223,7 @@ SUITES = Registry(
     "",
     {
         "quick": Entry("", "every built-in attack and defense on four built-in images"),
+        "leaderboard": Entry("", "all of it before four small victims: the committed leaderboard"),
         "paper": Entry("", "Table III of the ANSM paper: four datasets, four full-size victims"),
     },
 )

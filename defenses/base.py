@@ -81,7 +81,11 @@ class Defense(BaseModel, ABC):
 
     def for_victim(self, victim: Mapping[str, str]) -> Self:
         """The defense as it stands before a victim of this ``name``, ``size`` and
-        ``weights_sha256``; itself, unless it is made for one victim."""
+        ``weights_sha256``; itself, unless it is made for one victim.
+
+        Raises:
+            NoNetworkError: it has nothing for this victim.
+        """
         return self
 
     @abstractmethod

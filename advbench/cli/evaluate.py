@@ -40,7 +40,7 @@ OPTIONS = {"weights": "ansm-weights"}
 
 
 @click.command()
-@several("--defense", default=["none"], show_default=True, help="Defenses, or all.")
+@several("--defense", default=["none"], show_default=True, help="Defenses, or all there are.")
 @several_numbers("--quality", help="Strengths of jpeg, 1 to 100 [90,70,50].")
 @several_numbers("--scale", help="Strengths of resize [0.9,0.7,0.5].")
 @several_numbers("--kernel", help="Strengths of median, odd pixels [3,5,7].")
@@ -96,7 +96,14 @@ def evaluate(
     from advbench.scores import protocols
 
     request = Request(
-        out, defenses, protocols.protocol(protocol), tuple(victim), tuple(dataset), limit, seed
+        out,
+        defenses,
+        protocols.protocol(protocol),
+        tuple(victim),
+        tuple(dataset),
+        limit,
+        seed,
+        where_possible="all" in defense,
     )
     where = torch_device(device)
 
@@ -110,6 +117,8 @@ def evaluate(
         click.echo(json.dumps(asdict(summary) | found.as_json(), indent=2))
         return
     found.show()
+    for reason in summary.left_out:
+        click.echo(f"left out: {reason}")
     click.echo(
         f"{summary.scored} scored, {summary.reused} were there; "
         f"records in {out / 'records'}, tables in {out / 'tables'}"

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.engines.local import Local
 from advbench.engines.units import Engine, Report, WorkUnit
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, NoNetworkError
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.scores.protocols import Protocol
@@ -44,6 +44,7 @@ class Request:
         records: where records go, ``out/records`` where None.
         defended: where those of defended images go, if elsewhere.
         known: records that are taken over where they were computed from the same things.
+        where_possible: leave out a trained defense before a victim that it has no network for.
     """
 
     out: Path
@@ -58,14 +59,16 @@ class Request:
     records: Path | None = None
     defended: Path | None = None
     known: Path | None = None
+    where_possible: bool = False
 
 
 @dataclass
 class Summary:
-    """What a run did, in images × defense strengths."""
+    """What a run did, in images × defense strengths, and which defenses it left out and why."""
 
     scored: int = 0
     reused: int = 0
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,8 @@ def find_pending(request: Request, summary: Summary) -> list[Pending]:
     found = []
     for (dataset, identity_json), variants in groups.items():
         identity = json.loads(identity_json)
-        cells = cells_before(request.defenses, identity)
+        left_out = summary.left_out if request.where_possible else None
+        cells = cells_before(request.defenses, identity, left_out)
         space = next(v.settings.space for v in variants if v.settings)
         originals = _of_space(entries, dataset, space)
         todo = []
@@ -209,14 +213,28 @@ def find_pending(request: Request, summary: Summary) -> list[Pending]:
     return found
 
 
-def cells_before(defenses: Sequence[Defense], identity: dict[str, str]) -> list[Cell]:
+def cells_before(
+    defenses: Sequence[Defense], identity: dict[str, str], left_out: list[str] | None = None
+) -> list[Cell]:
     """Every defense at every strength before this victim, the undefended one first.
 
+    Args:
+        left_out: receives, in place of an error, why a trained defense has nothing for this victim.
+
     Raises:
-        AdvbenchError: a defense that is trained for a victim has no network for this one.
+        NoNetworkError: a defense that is trained for a victim has no network for this one.
     """
-    fitted = [defense.for_victim(identity) for defense in defenses if defense.name != "none"]
-    return [Cell(NoDefense(), None), *(Cell(d, s) for d in fitted for s in d.strengths)]
+    cells = [Cell(NoDefense(), None)]
+    for defense in defenses:
+        try:
+            fitted = defense.for_victim(identity)
+        except NoNetworkError as error:
+            if left_out is None:
+                raise
+            left_out.append(str(error))
+        else:
+            cells += [Cell(fitted, s) for s in fitted.strengths if fitted.name != "none"]
+    return cells
 
 
 def _groups(entries: list[ShardEntry], request: Request) -> dict[tuple[str, str], list[Variant]]:

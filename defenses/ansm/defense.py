@@ -13,7 +13,7 @@ from torch import Tensor
 from advbench.defenses.ansm.files import read_network, shipped_path
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.base import Defense
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, NoNetworkError
 from advbench.victims.weights import card_of
 
 
@@ -41,7 +41,8 @@ class ANSM(Defense):
             victim: its ``name``, ``size`` and ``weights_sha256``.
 
         Raises:
-            AdvbenchError: none of the files is for it, or the file is not one of ANSM.
+            NoNetworkError: none of the files is for it.
+            AdvbenchError: no such file, or not one of ANSM.
         """
         bound = self.model_copy()
         bound._sha256, bound._network = read_network(self._path_for(victim))
@@ -67,9 +68,9 @@ class ANSM(Defense):
         if not self.weights:
             path = shipped_path(victim["name"], victim["size"])
             if not path.is_file():
-                raise AdvbenchError(f"defense ansm: no shipped network for {what}; {train}")
+                raise NoNetworkError(f"defense ansm: no shipped network for {what}; {train}")
             if card_of(path).get("victim_sha256") != victim["weights_sha256"]:
-                raise AdvbenchError(
+                raise NoNetworkError(
                     f"defense ansm: the shipped network for {what} was trained for other weights; "
                     f"{train}, and give it with --ansm-weights PATH"
                 )
@@ -80,7 +81,7 @@ class ANSM(Defense):
             card = card_of(given)
             if (card.get("victim_sha256") or victim["weights_sha256"]) == victim["weights_sha256"]:
                 return given
-        raise AdvbenchError(
+        raise NoNetworkError(
             f"--ansm-weights {', '.join(self.weights)}: none is for {what} with weights "
             f"{victim['weights_sha256'][:12]}; {train}"
         )

@@ -57,6 +57,9 @@ def test_train_and_evaluate(train, imported, toy, tmp_path, advbench_command):
     assert len(rows[rows.defense == "ansm"]) == 2
     again = json.loads(advbench_command(*command, "--ansm-weights", weights, "--json").out)
     assert (again["scored"], again["reused"]) == (0, 6)
+    ran = advbench_command("evaluate", "--defense", "all", *command[3:])
+    assert ran.code == 0, ran.err
+    assert "left out: defense ansm: no shipped network for toy (full); train it with" in ran.out
 
 
 def test_the_same_command_resumes(train, tmp_path, monkeypatch):
