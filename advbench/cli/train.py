@@ -132,7 +132,7 @@ def ansm(
 
     \b
     advbench train ansm --victim ifosn
-    advbench train ansm --victim code --start mvssnet
+    advbench train ansm --victim hdfnet --start mvssnet
     advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
     """
     from advbench.defenses.ansm.files import shipped_path
