@@ -29,9 +29,9 @@ def test_rebuilt_from_its_records(name, advbench_command, tmp_path):
 def test_it_is_whole(name):
     """Every built-in victim, defense and attack, all on the same images, all ranked."""
     board = pd.read_csv(FOLDER / f"{name}.csv")
-    assert sorted(board.victim.unique()) == sorted(VICTIMS.built_in())
+    assert sorted(board.victim.unique()) == sorted(VICTIMS.standard())
     for _, rows in board.groupby("victim"):
-        assert set(rows.defense) == set(DEFENSES.built_in())
+        assert set(rows.defense) == set(DEFENSES.standard())
         assert rows["rank"].notna().all()
         assert rows.n.nunique() == 1
-    assert {f"{attack}_rp" for attack in ATTACKS.built_in()} < set(board.columns)
+    assert {f"{attack}_rp" for attack in ATTACKS.standard()} < set(board.columns)
