@@ -165,7 +165,7 @@ class Attack(BaseModel, ABC):
             ValueError: dtypes or shapes that do not fit together.
         """
         _check(images, masks, ids)
-        originals = images.cpu()
+        images = images.to(victim.device)
         results = {}
         with (
             reference_mode(victim.network, precision),
@@ -173,12 +173,12 @@ class Attack(BaseModel, ABC):
             self._remembering(victim, images.shape[2:]),
         ):
             # Made within, so that images of a caller's inference_mode can be used.
-            x = to_unit(images.to(victim.device)).contiguous()
+            x = to_unit(images).contiguous()
             y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
             seen = at_precision(victim, precision)
             found = self.perturb(seen, x, y, ids, seed, batch or default_batch(victim.device))
             for intensity, adversarial in found.items():
-                store = partial(_stored, adversarial, originals, self.budget(intensity))
+                store = partial(_stored, adversarial, images, self.budget(intensity))
                 stored = torch.stack(in_batches(range(len(images)), 1, store))
                 results[self.variant_name(intensity)] = Result(stored, adversarial)
         return results

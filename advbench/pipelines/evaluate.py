@@ -225,15 +225,16 @@ def cells_before(
         NoNetworkError: a defense that is trained for a victim has no network for this one.
     """
     cells = [Cell(NoDefense(), None)]
-    for defense in defenses:
+    for defense in (d for d in defenses if d.name != "none"):
         try:
             fitted = defense.for_victim(identity)
         except NoNetworkError as error:
             if left_out is None:
                 raise
-            left_out.append(str(error))
+            if str(error) not in left_out:  # once for all datasets
+                left_out.append(str(error))
         else:
-            cells += [Cell(fitted, s) for s in fitted.strengths if fitted.name != "none"]
+            cells += [Cell(fitted, s) for s in fitted.strengths]
     return cells
 
 
