@@ -18,7 +18,7 @@ Residual = npt.NDArray[np.int8]
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:
     """uint8 N×3×H×W to float32 in [0, 1]."""
-    return images.float() / 255
+    return images.float().div_(255)
 
 
 def to_tensor(image: Image) -> torch.Tensor:
@@ -61,7 +61,7 @@ def quantise(
     levels = adversarial.detach().float().mul(255).round_()
     if budget is not None:
         base = originals.to(levels.device).float()
-        levels.clamp_(base - budget, base + budget)
+        levels.sub_(base).clamp_(-budget, budget).add_(base)
     return levels.clamp_(0, 255).byte()
 
 

@@ -167,20 +167,20 @@ class Attack(BaseModel, ABC):
         _check(images, masks, ids)
         images = images.to(victim.device)
         results = {}
-        with (
-            reference_mode(victim.network, precision),
-            side_by_side(victim.device, victim.reentrant),
-            self._remembering(victim, images.shape[2:]),
-        ):
+        with reference_mode(victim.network, precision):
             # Made within, so that images of a caller's inference_mode can be used.
             x = to_unit(images).contiguous()
             y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
             seen = at_precision(victim, precision)
-            found = self.perturb(seen, x, y, ids, seed, batch or default_batch(victim.device))
-            for intensity, adversarial in found.items():
-                store = partial(_stored, adversarial, images, self.budget(intensity))
-                stored = torch.stack(in_batches(range(len(images)), 1, store))
-                results[self.variant_name(intensity)] = Result(stored, adversarial)
+            with (
+                side_by_side(victim.device, victim.reentrant),
+                self._remembering(victim, images.shape[2:]),
+            ):
+                found = self.perturb(seen, x, y, ids, seed, batch or default_batch(victim.device))
+                for intensity, adversarial in found.items():
+                    store = partial(_stored, adversarial, images, self.budget(intensity))
+                    stored = torch.stack(in_batches(range(len(images)), 1, store))
+                    results[self.variant_name(intensity)] = Result(stored, adversarial)
         return results
 
     def rows_at_once(self, victim: Victim, sides: tuple[int, ...]) -> int:

@@ -3,11 +3,14 @@ either way."""
 
 from __future__ import annotations
 
+import atexit
 import gc
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -51,16 +54,19 @@ def side_by_side(device: torch.device, reentrant: bool = True) -> Iterator[None]
     """On the CPU, one thread a row and as many rows at a time as there were threads.
 
     Some kernels sum in an order that depends on their threads, so bytes would depend on the
-    machine; and rows scale better than the kernels of one.
+    machine; and rows scale better than the kernels of one. Within another, its threads are used:
+    threads that are new have PyTorch's buffers to fill.
 
     Args:
         reentrant: whether several threads may be in the victim at once.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" or (reentrant and _pool.get() is not None):
         yield
         return
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads) if threads > 1 and reentrant else None
+    if pool is not None:
+        _let_threads_end()
     token = _pool.set(pool)
     torch.set_num_threads(1)
     try:
@@ -71,6 +77,14 @@ def side_by_side(device: torch.device, reentrant: bool = True) -> Iterator[None]
         if pool is not None:
             # After an interrupt there is nothing to wait for.
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+@cache
+def _let_threads_end() -> None:
+    """A thread that has run a backward pass takes the interpreter's lock once more after Python has
+    joined it, to free what PyTorch keeps for it; where the interpreter is gone by then, the whole
+    process aborts."""
+    atexit.register(time.sleep, 0.05)
 
 
 def in_batches(

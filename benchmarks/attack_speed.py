@@ -41,6 +41,7 @@ STEPS = (50, 100, 150, 200, 250)
 @click.command()
 @click.option("--victim", "name", default="ifosn", show_default=True)
 @click.option("--size", type=click.Choice(["small", "full"]), default="small", show_default=True)
+@click.option("--attack", "only", multiple=True, help="Rows that begin so; all unless given.")
 @click.option("--images", "count", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
@@ -52,6 +53,7 @@ STEPS = (50, 100, 150, 200, 250)
 def main(
     name: str,
     size: str,
+    only: tuple[str, ...],
     count: int,
     repeats: int,
     device: str,
@@ -66,7 +68,11 @@ def main(
     victim = advbench.load_victim(name, size=size, weights=weights, device=device)
     pairs = Pairs(victim, count)
     rows: list[dict[str, Any]] = []
-    work = list(pairs.comparisons(iterations, pgn_iterations, cw_steps))
+    work = [
+        each
+        for each in pairs.comparisons(iterations, pgn_iterations, cw_steps)
+        if not only or each[0].startswith(only)
+    ]
     with Progress() as progress:
         for number, (label, part, ours, theirs, bare) in enumerate(work):
             rows.append(
@@ -75,7 +81,7 @@ def main(
             progress.update("measuring", number + 1, len(work), "comparisons")
     grid = [row for row in rows if row["grid_part"]]
     total = {key: sum(row[key] * row["grid_part"] for row in grid) for key in ("ours_s", "peer_s")}
-    whole = round(total["peer_s"] / total["ours_s"], 2)
+    whole = round(total["peer_s"] / total["ours_s"], 2) if grid and not only else None
     report = {
         "victim": f"{name} ({size})",
         "images": count,
@@ -95,7 +101,8 @@ def main(
             f"ratio {row['ratio']:5.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})  "
             f"over bare {row['over_bare']:.3f}"
         )
-    click.echo(f"whole grid: {whole:.2f} times faster than the naive loops")
+    if whole:
+        click.echo(f"whole grid: {whole:.2f} times faster than the naive loops")
 
 
 def compared(ours: Work, theirs: Work, bare: Work, repeats: int) -> dict[str, float]:

@@ -20,7 +20,7 @@ from timing import put_out, ratio, table_options, turns
 
 import advbench
 from advbench.attacks.base import Attack
-from advbench.attacks.batching import images_at_once, in_batches, side_by_side
+from advbench.attacks.batching import in_batches, side_by_side
 from advbench.cli.progress import Progress
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
@@ -82,11 +82,8 @@ def generating(
         out = where / f"{len(rows)}-{next(runs)}"
         return generate(Request(dataset, rows, victim, [attack], out))
 
-    def alone() -> None:
-        step = images_at_once(victim.device)
-        for start in range(0, len(ids), step):
-            part = slice(start, start + step)
-            attack.run(victim, stacked[part], truth[part], ids[part])
+    def alone() -> object:
+        return attack.run(victim, stacked, truth, ids)
 
     return _row(
         f"generate {attack.name}", len(rows), turns({"whole": whole, "alone": alone}, repeats)

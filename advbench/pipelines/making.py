@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,15 +135,16 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
         ]
 
     started = time.perf_counter()
-    for some in _batched(task.rows, images_at_once(victim.device)):
-        stacks = list(_stacks(some, originals))
-        # Images of one size share the threads among them; others take one each.
-        with side_by_side(victim.device, victim.reentrant) if len(stacks) > 1 else nullcontext():
-            results = in_batches(stacks, 1, run)
-        for stack, found in zip(stacks, results, strict=True):
-            for variant, result in found.items():
-                records[variant] += _records(stack, result)
-        report(attack.passes() * len(some))
+    at_once = images_at_once(victim.device)
+    with side_by_side(victim.device, victim.reentrant):
+        for some in _batched(task.rows, at_once):
+            stacks = list(_stacks(some, originals))
+            # Images of one size share the threads among them; others take one each.
+            results = in_batches(stacks, 1, run) if len(stacks) > 1 else run(stacks)
+            for stack, found in zip(stacks, results, strict=True):
+                for variant, result in found.items():
+                    records[variant] += _records(stack, result)
+            report(attack.passes() * len(some))
     passes = attack.passes() * len(task.rows)
     batch = attack.rows_at_once(victim, stacks[-1].images.shape[1:3])
     made = provenance(victim.device, passes, time.perf_counter() - started, batch)

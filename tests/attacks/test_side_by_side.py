@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
+from advbench.attacks.batching import in_batches, side_by_side
 from advbench.attacks.torchattacks_adapter import TorchAttack
 
 from .toys import ALL, Toy, pictures, wavy_net
@@ -96,3 +99,60 @@ def test_global_random_numbers_are_not_shared_between_threads() -> None:
         found.append(pictures(8).attacked(attack, Toy(wavy_net())))
     for variant, result in found[0].items():
         assert torch.equal(result.images, found[1][variant].images)
+
+
+def test_within_another_its_threads_are_used() -> None:
+    torch.set_num_threads(2)
+    found: list[set[str]] = []
+
+    def who(rows: Sequence[int]) -> list[str]:
+        return [threading.current_thread().name] * len(rows)
+
+    cpu = torch.device("cpu")
+    with side_by_side(cpu):
+        for reentrant in (True, True, False):
+            with side_by_side(cpu, reentrant):
+                found.append(set(in_batches(range(20), 1, who)))
+        assert torch.get_num_threads() == 1
+        found.append(set(in_batches(range(20), 1, who)))
+    assert torch.get_num_threads() == 2
+    here = {threading.current_thread().name}
+    assert found[2] == here  # a victim that only one thread may be in
+    assert not here & (found[0] | found[1] | found[3])
+    assert len(found[0] | found[1] | found[3]) <= 2  # one pool's
+
+
+# A long switch interval, so that what the threads want of the interpreter comes last, and an end
+# that then lets them have it.
+LAST_THING = """
+import sys
+import time
+import torch
+from advbench.attacks.batching import in_batches, side_by_side
+
+def backward(rows):
+    x = torch.ones(9, requires_grad=True)
+    torch.autograd.grad(x.square().sum(), x)
+    return list(rows)
+
+class Last:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.3)
+
+last = Last()
+torch.set_num_threads(16)
+sys.setswitchinterval(10)
+with side_by_side(torch.device("cpu")):
+    assert in_batches(range(64), 1, backward) == list(range(64))
+"""
+
+
+def test_a_program_whose_last_thing_is_an_attack_ends_well() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", LAST_THING],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
