@@ -1,6 +1,7 @@
-"""What a pass through each victim costs: milliseconds and memory of one image, fp32, batch 1.
+"""What a pass through each victim costs: milliseconds and memory of a batch, fp32.
 
-    python benchmarks/victim_speed.py [--size full] [--device cpu] [--threads N] [--csv PATH]
+    python benchmarks/victim_speed.py [--size full] [--batch 1] [--device cpu] [--threads N]
+                                      [--csv PATH]
 
 Random weights, at the working size (IF-OSN, which has none: at each ``--side``), in the mode that
 attacks run in. Each row is measured in a process of its own. Memory is what the passes add at
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,6 +37,8 @@ MIB = 1 << 20
 @click.option("--size", type=click.Choice(["full", "small"]), default="full", show_default=True)
 @click.option("--side", "sides", multiple=True, type=click.IntRange(min=1), default=(512, 256),
               show_default=True, help="Of victims that work at native size.")  # fmt: skip
+@click.option("--batch", "batches", multiple=True, type=click.IntRange(min=1), default=(1,),
+              show_default=True)  # fmt: skip
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="By default what torch chooses.")
 @click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True)
@@ -45,6 +49,7 @@ def main(
     names: tuple[str, ...],
     size: str,
     sides: tuple[int, ...],
+    batches: tuple[int, ...],
     device: str,
     threads: int | None,
     repeats: int,
@@ -54,13 +59,13 @@ def main(
 ) -> None:
     """Print the table."""
     if alone:
-        print(json.dumps(measure(names[0], size, sides[0], device, threads, repeats)))
+        print(json.dumps(measure(names[0], size, sides[0], batches[0], device, threads, repeats)))
         return
     rows: list[dict[str, Any]] = []
     failed = False
     for name in names or VICTIMS:
-        for side in sides if VICTIMS[name] else sides[:1]:
-            row = measured_apart(name, size, side, device, threads, repeats)
+        for side, batch in product(sides if VICTIMS[name] else sides[:1], batches):
+            row = measured_apart(name, size, side, batch, device, threads, repeats)
             if row is None:
                 failed = True
                 continue
@@ -78,11 +83,11 @@ def main(
 
 
 def measured_apart(
-    name: str, size: str, side: int, device: str, threads: int | None, repeats: int
+    name: str, size: str, side: int, batch: int, device: str, threads: int | None, repeats: int
 ) -> dict[str, Any] | None:
     """:func:`measure` in a fresh process; None where it fails or runs out of memory."""
     command = [sys.executable, __file__, "--alone", f"--victim={name}", f"--size={size}"]
-    command += [f"--side={side}", f"--device={device}", f"--repeats={repeats}"]
+    command += [f"--side={side}", f"--batch={batch}", f"--device={device}", f"--repeats={repeats}"]
     environment = dict(os.environ)
     if threads:
         command.append(f"--threads={threads}")
@@ -95,7 +100,7 @@ def measured_apart(
 
 
 def measure(
-    name: str, size: str, side: int, device: str, threads: int | None, repeats: int
+    name: str, size: str, side: int, batch: int, device: str, threads: int | None, repeats: int
 ) -> dict[str, Any]:
     """One row of the table."""
     import torch
@@ -113,7 +118,7 @@ def measure(
     loaded = where.level()
     side = victim.working_side or side
     stream = torch.Generator().manual_seed(0)
-    x = torch.rand(1, 3, side, side, generator=stream).to(device)
+    x = torch.rand(batch, 3, side, side, generator=stream).to(device)
     gradient = InputGradient(victim, (x[:, :1] > 0.5).float())
 
     def forward() -> None:
@@ -124,22 +129,23 @@ def measure(
         "victim": name,
         "size": size,
         "side": side,
+        "batch": batch,
         "device": torch.cuda.get_device_name(device) if where.cuda else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "repeats": repeats,
         "parameters": sum(parameter.numel() for parameter in victim.network.parameters()),
-        "network_mib": (loaded - before) / MIB,
+        "network_mib": round((loaded - before) / MIB, 1),
     }
     with reference_mode(victim.network):
         for what, work in (("forward", forward), ("both", lambda: gradient(x))):
             where.level()
             times = timed(work, repeats, where.wait)
             row |= {
-                f"{what}_ms": median(times),
-                f"{what}_ms_min": min(times),
-                f"{what}_ms_max": max(times),
-                f"{what}_peak_mib": (where.peak() - loaded) / MIB,
+                f"{what}_ms": round(median(times), 1),
+                f"{what}_ms_min": round(min(times), 1),
+                f"{what}_ms_max": round(max(times), 1),
+                f"{what}_peak_mib": round((where.peak() - loaded) / MIB, 1),
             }
     return row
 
@@ -212,16 +218,16 @@ def resident(field: str) -> int:
 def show(row: dict[str, Any], header: bool) -> None:
     """A line of the table."""
     if header:
-        print(f"{row['size']} size, {row['device']}, {row['threads']} threads, fp32, batch 1,")
+        print(f"{row['size']} size, {row['device']}, {row['threads']} threads, fp32,")
         print(f"median of {row['repeats']} (least–most); forward+backward: the input gradient")
-        print(f"{'':<14}{'network':>18}{'forward':>34}{'forward+backward':>36}")
+        print(f"{'':<19}{'network':>18}{'forward':>34}{'forward+backward':>36}")
     cells = [
         f"{row[f'{what}_ms']:9.1f} ms ({row[f'{what}_ms_min']:.0f}–{row[f'{what}_ms_max']:.0f})"
         for what in ("forward", "both")
     ]
     network = f"{row['parameters'] / 1e6:.1f} M {row['network_mib']:6.0f} MiB"
     print(
-        f"{row['victim']:<8}{row['side']:>5} {network:>18}"
+        f"{row['victim']:<8}{row['side']:>5} × {row['batch']:<2} {network:>18}"
         f"{cells[0]:>24}{row['forward_peak_mib']:6.0f} MiB"
         f"{cells[1]:>26}{row['both_peak_mib']:6.0f} MiB",
         flush=True,

@@ -46,11 +46,13 @@ def run(module: ModuleType, *arguments: object):
 def test_victim_speed(script, tmp_path):
     table = tmp_path / "speed.csv"
     arguments = ["--size", "small", "--repeats", 1, "--threads", 1, "--csv", table]
-    rows = run(script("victim_speed"), *arguments, "--victim", "ifosn", "--side", 64, "--side", 320)
-    assert [(row["victim"], row["side"], row["threads"]) for row in rows] == [
-        ("ifosn", 64, 1),
-        ("ifosn", 320, 1),
+    arguments += ["--victim", "ifosn", "--side", 64, "--side", 320, "--batch", 1, "--batch", 3]
+    every = run(script("victim_speed"), *arguments)
+    assert [(row["victim"], row["side"], row["batch"], row["threads"]) for row in every] == [
+        ("ifosn", side, batch, 1) for side in (64, 320) for batch in (1, 3)
     ]
+    assert every[3]["both_peak_mib"] > 2 * every[2]["both_peak_mib"]
+    rows = every[::2]
     network = advbench.load_victim("ifosn", size="small", weights=None).network
     assert rows[0]["parameters"] == sum(p.numel() for p in network.parameters())
     assert 1 < rows[0]["network_mib"] < 100
@@ -59,7 +61,7 @@ def test_victim_speed(script, tmp_path):
     for row in rows:
         assert 0 < row["forward_ms"] < row["both_ms"]
         assert 0 < row["forward_peak_mib"] < row["both_peak_mib"] < 1000
-    assert len(table.read_text().splitlines()) == 3
+    assert len(table.read_text().splitlines()) == 5
 
 
 TINY = ("--limit", 1, "--directions", 1)
