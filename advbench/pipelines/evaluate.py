@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.engines.local import Local
@@ -203,8 +205,7 @@ def find_pending(request: Request, summary: Summary) -> list[Pending]:
             missing = {
                 cell: key
                 for cell, key in keys.items()
-                if not has_key(_path(request, dataset, identity, variant, cell), key)
-                and not _taken_over(request, dataset, identity, variant, originals, cell, key)
+                if not _is_there(request, dataset, identity, variant, originals, cell, key)
             }
             summary.reused += (len(cells) - len(missing)) * len(variant.sample_ids)
             if missing:
@@ -297,7 +298,7 @@ def _samples(variant: Variant, originals: Originals) -> Iterable[Sample]:
                     )
 
 
-def _taken_over(
+def _is_there(
     request: Request,
     dataset: str,
     identity: dict[str, str],
@@ -306,22 +307,29 @@ def _taken_over(
     cell: Cell,
     key: str,
 ) -> bool:
-    """Copy the cell's records from ``request.known`` if they were computed from the same things,
-    for these images and perhaps more."""
+    """Whether the cell's records are there, for these images and perhaps more, after those in
+    ``request.known`` were copied where they serve."""
+    path = _path(request, dataset, identity, variant, cell)
+
+    def serving(path: Path) -> pd.DataFrame | None:
+        """Records that were computed from the same things, for these images at least."""
+        if not path.is_file():
+            return None
+        records = read_records(path)
+        whole = replace(variant, sample_ids=tuple(sorted(records.sample_id)))
+        chosen = records[records.sample_id.isin(variant.sample_ids)]
+        same = has_key(path, _key(request, whole, originals, identity, cell))
+        return chosen if same and len(chosen) == len(variant.sample_ids) else None
+
+    if has_key(path, key) or serving(path) is not None:
+        return True
     if request.known is None:
         return False
-    path = path_of(request.known, dataset, identity["name"], variant.name, cell.name)
-    if not path.is_file():
-        return False
-    records = read_records(path)
-    whole = replace(variant, sample_ids=tuple(sorted(records.sample_id)))
-    same = has_key(path, _key(request, whole, originals, identity, cell))
-    chosen = records[records.sample_id.isin(variant.sample_ids)]
-    if not same or len(chosen) < len(variant.sample_ids):
+    chosen = serving(path_of(request.known, dataset, identity["name"], variant.name, cell.name))
+    if chosen is None:
         return False
     columns = [field.name for field in fields(Record)]
-    rows = [Record(*row) for row in chosen[columns].itertuples(index=False)]
-    write_records(_path(request, dataset, identity, variant, cell), rows, key)
+    write_records(path, [Record(*row) for row in chosen[columns].itertuples(index=False)], key)
     return True
 
 

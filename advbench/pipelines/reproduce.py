@@ -23,7 +23,7 @@ from advbench.errors import AdvbenchError
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.recipes import recipe_of
-from advbench.pipelines.train_ansm import train_ansm
+from advbench.pipelines.train_ansm import content_of, train_ansm
 from advbench.registry import ATTACKS
 from advbench.scores.protocols import protocol
 from advbench.scores.published import beside_published
@@ -253,7 +253,9 @@ class _Run:
     def train(self, victim: Victim, dataset: Dataset, recipe: AnsmRecipe) -> Path:
         """A network; its first stage is trained once for all that share it."""
         parts = (victim.name, victim.size, dataset.id, recipe.first, recipe.depth, recipe.target)
-        decisive = recipe.model_dump_json() + victim.weights.sha256
+        rows = {split: dataset.select(split, label=1) for split in ("train", "val")}
+        content = content_of([*rows["train"], *rows["val"]])
+        decisive = recipe.model_dump_json() + victim.weights.sha256 + content
         digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
         lengths = f"{recipe.epochs_first}+{recipe.epochs_mgr}"
         name = "-".join(["ansm", *parts, lengths, digest])
@@ -267,12 +269,9 @@ class _Run:
         # Stored, for all strategies to share; apart, so that evaluate does not score them.
         pairs = self.request.out / "reproduce" / "pairs"
         fgsm = ATTACKS.get("fgsm").create(eps=(recipe.eps,))
-        splits: tuple[Split, ...] = ("train", "val")
-        for split in splits:
-            rows = dataset.select(split, label=1)
-            if rows:
-                wanted = generate.Request(dataset, rows, victim, [fgsm], pairs)
-                generate.generate(wanted, self.progress)
+        for some in filter(None, rows.values()):
+            wanted = generate.Request(dataset, some, victim, [fgsm], pairs)
+            generate.generate(wanted, self.progress)
         epochs = recipe.epochs_first + recipe.epochs_mgr
         self.trained[folder] = train_ansm(
             victim,

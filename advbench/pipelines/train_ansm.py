@@ -64,6 +64,7 @@ def train_ansm(
     for split, chosen in rows.items():
         if not chosen:
             raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
+    _try_crop(victim, recipe.crop)
     attack = FGSM.create(eps=(recipe.eps,))
     every = [*rows["train"], *rows["val"]]
     originals = at_working_size(examples(dataset, every), victim)
@@ -75,7 +76,7 @@ def train_ansm(
         "version": dataset.info.version,
         "training_images": len(rows["train"]),
         "attack": attack.variant_spec(recipe.eps),
-        "content_sha256": _content(every),
+        "content_sha256": content_of(every),
     }
     return training.train(
         victim,
@@ -92,7 +93,22 @@ def train_ansm(
     )
 
 
-def _content(rows: Sequence[Row]) -> str:
+def _try_crop(victim: Victim, side: int) -> None:
+    """Before the pairs are made, which takes a while.
+
+    Raises:
+        AdvbenchError: the victim takes no image of this side.
+    """
+    try:
+        with torch.inference_mode():
+            victim.logits(torch.zeros(1, 3, side, side, device=victim.device))
+    except AdvbenchError as error:
+        hint = f"; give --set crop={victim.working_side}" if victim.working_side else ""
+        raise AdvbenchError(f"--set crop={side}: {error}{hint}") from error
+
+
+def content_of(rows: Sequence[Row]) -> str:
+    """Hash of images and masks, and of what they are called."""
     lines = "".join(f"{row.sample_id},{row.pixels_sha256},{row.maskbits_sha256}\n" for row in rows)
     return hashlib.sha256(lines.encode()).hexdigest()
 

@@ -22,8 +22,8 @@ def leaderboard(records: pd.DataFrame) -> pd.DataFrame:
     ``worst_rp``. An attack's RP is the mean over its intensities (:func:`wide_table`);
     ``original_rp`` stands beside them and in neither; ``n`` is the fewest images behind any
     column. A defense that has not met every attack and intensity that another one of the same
-    victim has met, on as many images, has no rank. ``content_sha256`` is over the ids and pixels
-    of all images behind the row.
+    victim has met, on the same images to the pixel, has no rank; equals share one.
+    ``content_sha256`` is over the ids and pixels of all images behind the row.
 
     Args:
         records: of one dataset.
@@ -84,10 +84,15 @@ def _one_victim(records: pd.DataFrame) -> pd.DataFrame:
     fullest = set().union(*board.met)
     clean = records[(records.attack == "original") & (records.defense == "none")]
     referred = set(records.sample_id) <= set(clean.sample_id)
-    complete = pd.Series([met == fullest and referred for met in board.met], dtype=bool)
-    ranked = board[complete & board.mean_rp.notna()]
-    order = ranked.sort_values(["mean_rp", "worst_rp"], ascending=False, kind="stable").index
-    board["rank"] = pd.Series(range(1, len(order) + 1), index=order, dtype="Int64")
+    complete = board[[met == fullest and referred for met in board.met]]
+    pixels = set(complete.content_sha256[complete.defense == "none"]) or set(
+        complete.content_sha256
+    )
+    same = complete[complete.content_sha256.isin(pixels) & (len(pixels) == 1)]
+    better = ["mean_rp", "worst_rp"]
+    ranked = same.dropna(subset="mean_rp").sort_values(better, ascending=False, kind="stable")
+    places = pd.Series(range(1, len(ranked) + 1), index=ranked.index, dtype="Int64")
+    board["rank"] = places.mask(ranked.duplicated(better)).ffill()
     for column in ("size", "weights_sha256"):
         board[column] = records[column].iloc[0]
     board = board.sort_values("rank", kind="stable", na_position="last")

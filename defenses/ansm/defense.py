@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -63,25 +64,41 @@ class ANSM(Defense):
         return network(images)
 
     def _path_for(self, victim: Mapping[str, str]) -> Path:
-        what = f"{victim['name']} ({victim['size']})"
-        train = f"train it with: advbench train ansm --victim {victim['name']}"
+        name, size, sha256 = victim["name"], victim["size"], victim["weights_sha256"]
+        what, shipped = f"{name} ({size})", shipped_path(name, size)
+        builtin = card_of(shipped).get("victim_sha256") == sha256
+        own = "" if builtin else f" --victim-size {size} --weights CHECKPOINT"
+        train = (
+            f"train it with: advbench train ansm --victim {name}{own}, and give it with "
+            "--ansm-weights PATH"
+        )
         if not self.weights:
-            path = shipped_path(victim["name"], victim["size"])
-            if not path.is_file():
+            if not shipped.is_file():
                 raise NoNetworkError(f"defense ansm: no shipped network for {what}; {train}")
-            if card_of(path).get("victim_sha256") != victim["weights_sha256"]:
+            if not builtin:
                 raise NoNetworkError(
-                    f"defense ansm: the shipped network for {what} was trained for other weights; "
-                    f"{train}, and give it with --ansm-weights PATH"
+                    f"defense ansm: the shipped network for {what} was trained for other weights "
+                    f"than {sha256[:12]}; {train}"
                 )
-            return path
-        for given in map(Path, self.weights):
-            if not given.is_file():
-                raise AdvbenchError(f"--ansm-weights {given}: no such file; {train}")
-            card = card_of(given)
-            if (card.get("victim_sha256") or victim["weights_sha256"]) == victim["weights_sha256"]:
-                return given
+            return shipped
+        given = [Path(path) for path in self.weights]
+        for path in given:
+            if not path.is_file():
+                raise AdvbenchError(f"--ansm-weights {path}: no such file; {train}")
+        cards = {path: _own_card(path) for path in given}
+        for path, card in cards.items():
+            if card.get("victim_sha256") == sha256:
+                return path
+        if len(given) == 1 and not cards[given[0]]:  # there is nothing to choose by, or from
+            return given[0]
         raise NoNetworkError(
             f"--ansm-weights {', '.join(self.weights)}: none is for {what} with weights "
-            f"{victim['weights_sha256'][:12]}; {train}"
+            f"{sha256[:12]}; {train}"
         )
+
+
+def _own_card(path: Path) -> dict[str, Any]:
+    """The card beside a file; empty where it is another file's."""
+    card = card_of(path)
+    agrees = card.get("sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
+    return card if agrees else {}

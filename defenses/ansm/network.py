@@ -7,13 +7,14 @@ an EfficientNet-B4 encoder, a U-Net decoder, and two heads whose product is the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
 from torch import Tensor, nn
 
 from advbench.defenses.ansm.recipe import Upsampling
+from advbench.errors import AdvbenchError
 
 # ImageNet's statistics, which the encoder's pretrained weights expect.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -30,7 +31,7 @@ class Widths:
 
 
 SIZES: dict[Size, Widths] = {
-    "full": Widths("tf_efficientnet_b4", (256, 128, 64, 32, 16)),
+    "full": Widths("tf_efficientnet_b4.in1k", (256, 128, 64, 32, 16)),
     "small": Widths("tinynet_e", (64, 32, 24, 16, 16)),
 }
 
@@ -83,6 +84,19 @@ class Head(nn.Sequential):
         )
 
 
+def _encoder(name: str, pretrained: bool) -> Any:
+    try:
+        return timm.create_model(name, features_only=True, pretrained=pretrained)
+    except Exception as error:
+        if not pretrained:
+            raise
+        # Whichever way the download fails, of those that timm and its hub have.
+        raise AdvbenchError(
+            f"pretrained=true: the ImageNet weights of {name} could not be fetched "
+            f"({type(error).__name__}); try again with the network, or leave it out"
+        ) from error
+
+
 class AnsmNetwork(nn.Module):
     """RGB in [0, 1], N×3×H×W of any H, W → the image with its adversarial noise suppressed.
 
@@ -97,7 +111,7 @@ class AnsmNetwork(nn.Module):
         super().__init__()
         self.size, self.upsampling = size, upsampling
         widths = SIZES[size]
-        self.encoder = timm.create_model(widths.encoder, features_only=True, pretrained=pretrained)
+        self.encoder = _encoder(widths.encoder, pretrained)
         encoded = self.encoder.feature_info.channels()
         inputs = encoded[-1]
         self.ups, self.fusions = nn.ModuleList(), nn.ModuleList()

@@ -103,4 +103,5 @@ def preset(victim: str, size: str) -> dict[str, Any]:
     """What differs from the defaults: Table II for the full size of the paper's victims."""
     if size != "full":
         return _SMALL.get(victim, {})
-    return {"lr_first": 5e-4, "lr_mgr": 1e-5, "ema": 0.0, **_PAPER.get(victim, {})}
+    paper = {"lr_first": 5e-4, "lr_mgr": 1e-5, "ema": 0.0, "forged_share": 0.0}
+    return {**paper, **_PAPER.get(victim, {})}

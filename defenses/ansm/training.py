@@ -112,7 +112,7 @@ def train(
 
     Raises:
         AdvbenchError: ``folder`` or ``after`` holds another run, there is less than a batch of
-            crops, or the processes cannot share a batch evenly.
+            crops, the processes cannot share a batch evenly, or the training diverged.
     """
     processes = processes or Processes()
     if recipe.batch % processes.count:
@@ -139,6 +139,11 @@ def train(
         started = time.perf_counter()
         stage = run.enter(number)
         loss = run.train_epoch(crops, number, stage)
+        if not all(value.isfinite().all() for value in run.network.state_dict().values()):
+            raise AdvbenchError(
+                f"training diverged in epoch {number + 1}: its weights are no longer finite; give "
+                f"a lower --set {'lr_mgr' if stage == 'mgr' else 'lr_first'}=RATE and another --to"
+            )
         floor = run.undefended(validation) if floor is None else floor
         original, fgsm = (100 * f1 / max(floor, 1e-9) for f1 in run.validate(validation))
         rate = run.optimizer.param_groups[0]["lr"]

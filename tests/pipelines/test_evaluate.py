@@ -123,6 +123,21 @@ def test_limit_takes_the_first_images(request_, toy, out):
     assert sorted(set(records.sample_id)) == ["tiny/photo0", "tiny/photo1"]
 
 
+def test_a_limit_leaves_what_was_scored(request_, toy, out):
+    """The undefended originals of all images stay the reference of what was scored on all."""
+    median = replace(request_, defenses=request_.defenses[:1])
+    evaluate(median, lambda identity: toy)
+    before = write_tables(out).long
+    summary = evaluate(replace(request_, limit=2), lambda identity: toy)
+    assert (summary.scored, summary.reused) == (4 * 2 * 3, 4 * 2 * 2)
+    after = write_tables(out).long
+    assert set(after.defense) - set(before.defense) == {"gaussian"}
+    kept = after[after.defense != "gaussian"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before)
+    evaluate(request_, lambda identity: toy)
+    assert len(read_records(out / "records")) == 100
+
+
 def test_nothing_to_evaluate_is_told(request_, toy, tmp_path):
     with pytest.raises(AdvbenchError, match="advbench generate"):
         evaluate(replace(request_, out=tmp_path / "empty"), lambda identity: toy)

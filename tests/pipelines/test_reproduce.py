@@ -77,6 +77,22 @@ def test_table5(request_, toy, monkeypatch):
     assert reproduce("table5", request_).equals(found)
 
 
+def test_a_limit_leaves_what_was_scored(request_, toy):
+    reproduce("table5", request_)
+    records = sorted((request_.out / "reproduce").rglob("*.parquet"))
+    before = {path: path.read_bytes() for path in records}
+    few = reproduce("table5", replace(request_, limit=1))
+    assert (few.n == 1).all()
+    assert {path: path.read_bytes() for path in records} == before
+
+
+def test_another_split_is_trained_on_anew(request_, small_dataset, tmp_path):
+    first = reproduce("table5", request_)
+    moved = divided(small_dataset, tmp_path / "imported", ("train", "val", "train", "test", "test"))
+    assert len(reproduce("table5", replace(request_, datasets=[moved]))) == len(first)
+    assert len(list((request_.out / "reproduce").glob("ansm-*-ffa-*"))) == 2
+
+
 def test_strategies_of_the_tables(request_, toy):
     """What each trains: the recipe of every strategy of Tables IV and VI."""
     run = pipeline._Run(request_, lambda what, done, total: None)

@@ -179,6 +179,13 @@ def test_both_splits_are_needed(missing, small_dataset, toy, tmp_path):
         train_ansm(toy, "small", dataset, RECIPE, tmp_path / "run", tmp_path)
 
 
+def test_a_crop_that_the_victim_refuses_is_told_before_pairs_are_made(dataset, tmp_path, attacked):
+    victim = advbench.load_victim("hdfnet", size="small", weights=None)
+    with pytest.raises(AdvbenchError, match=r"--set crop=32: hdfnet takes .*; give --set crop=256"):
+        train_ansm(victim, "small", dataset, RECIPE, tmp_path / "run", tmp_path)
+    assert attacked == []
+
+
 def test_progress_ends_at_the_last_pair(dataset, toy, tmp_path, pairs):
     seen: list[tuple[int, int]] = []
     pairs(toy, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))

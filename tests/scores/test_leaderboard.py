@@ -45,6 +45,7 @@ def test_figures_and_order(records):
     board = leaderboard(records)
     assert list(board.defense) == ["jpeg", "jpeg", "none"]
     assert list(board["rank"]) == [1, 2, 3]
+    assert str(board["rank"].dtype) == "Int64"
     first = row(board, defense="jpeg", strength=70.0)
     # By hand: the clean mean is 0.6; FGSM's two intensities have means 0.6 and 0.3, PGD 0.06.
     assert first["original_rp"] == pytest.approx(50)
@@ -74,6 +75,25 @@ def test_what_has_met_less_has_no_rank(records, missing):
     assert pd.isna(row(board, defense="median")["rank"])
     assert list(board["rank"])[:3] == [1, 2, 3]
     assert list(board.defense)[-1] == "median"
+
+
+def test_equals_share_a_rank(records):
+    twin = records[records.strength == 90].assign(defense="gaussian")
+    board = leaderboard(pd.concat([records, twin], ignore_index=True))
+    assert list(board["rank"]) == [1, 1, 3, 4]
+    assert set(board.defense[:2]) == {"jpeg", "gaussian"}
+
+
+@pytest.mark.parametrize("undefended", [True, False])
+def test_other_pixels_than_the_undefended_have_no_rank(records, undefended):
+    """Two sets of images under one name, as when shards were made anew in between."""
+    where = (records.defense == "none") if undefended else (records.strength == 90)
+    changed = records.copy()
+    changed.loc[where & (records.variant == "pgd-3"), "image_sha256"] = "2" * 64
+    board = leaderboard(changed)
+    ranked = board[board["rank"].notna()]
+    expected = [("none", 0)] if undefended else [("jpeg", 70), ("none", 0)]
+    assert list(zip(ranked.defense, ranked.strength.fillna(0), strict=True)) == expected
 
 
 def test_two_networks_and_images_without_reference_have_no_rank(records):
@@ -127,10 +147,11 @@ def test_victims_and_protocols_are_ranked_apart(records):
 def test_content_hash_says_which_pixels(records):
     changed = records.copy()
     changed.loc[changed.index[-1], "image_sha256"] = "2" * 64
-    before, after = leaderboard(records), leaderboard(changed)
-    same = before.content_sha256 == after.content_sha256
-    assert list(before.defense[~same]) == ["jpeg"]
-    assert list(before.strength[~same]) == [90]
+    hashes = [
+        leaderboard(part).set_index(["defense", "strength"]).content_sha256.sort_index()
+        for part in (records, changed)
+    ]
+    assert list(hashes[0].index[hashes[0] != hashes[1]]) == [("jpeg", 90.0)]
 
 
 def test_other_files_and_the_same_records_twice_are_refused(records, tmp_path: Path):

@@ -27,8 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Networks for two victims."""
     made = tmp_path_factory.mktemp("weights")
     for name, seed, victim in (("one", 0, ONE), ("other", 1, OTHER)):
-        save_file(disturbed(seed).state_dict(), made / f"{name}.safetensors")
-        card = {"victim_sha256": victim["weights_sha256"]}
+        path = made / f"{name}.safetensors"
+        save_file(disturbed(seed).state_dict(), path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        card = {"victim_sha256": victim["weights_sha256"], "sha256": sha256}
         (made / f"{name}.json").write_text(json.dumps(card))
     return made
 
@@ -91,7 +93,7 @@ def test_specification_names_the_weights_and_no_path(one, folder, tmp_path):
 def test_weights_for_another_victim_are_refused(one):
     text = refusal(one, OTHER)
     assert "none is for toy (small) with weights aaaaaaaaaaaa" in text
-    assert "advbench train ansm --victim toy" in text
+    assert "train ansm --victim toy --victim-size small --weights CHECKPOINT" in text
 
 
 def test_without_weights_the_shipped_ones_are_asked_for(monkeypatch, folder, tmp_path, images):
@@ -107,8 +109,10 @@ def test_without_weights_the_shipped_ones_are_asked_for(monkeypatch, folder, tmp
         found = ANSM.create().for_victim(ONE).defend(images, None, [()])
         assert torch.equal(found, disturbed(0)(images))
     text = refusal(ANSM.create(), OTHER)
-    assert "trained for other weights" in text
-    assert "advbench train ansm --victim toy" in text
+    assert "trained for other weights than aaaaaaaaaaaa" in text
+    assert "train ansm --victim toy --victim-size small --weights CHECKPOINT, and" in text
+    weights = str(folder / "other.safetensors")
+    assert "train ansm --victim toy, and" in refusal(ANSM.create(weights=(weights,)))
 
 
 def test_weights_without_a_card_are_taken_at_their_word(folder, tmp_path):
@@ -119,6 +123,21 @@ def test_weights_without_a_card_are_taken_at_their_word(folder, tmp_path):
             (tmp_path / "w.json").write_text(card)
         bound = ANSM.create(weights=(str(tmp_path / "w.safetensors"),)).for_victim(OTHER)
         assert bound.variant_spec(None)["weights_sha256"] == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("card", [None, "another file's"])
+def test_weights_without_their_card_hide_no_others(card, folder, tmp_path):
+    for source, name in (("one", "a"), ("other", "b")):
+        (tmp_path / f"{name}.safetensors").write_bytes(
+            (folder / f"{source}.safetensors").read_bytes()
+        )
+    if card:
+        (tmp_path / "a.json").write_bytes((folder / "other.json").read_bytes())
+    (tmp_path / "b.json").write_bytes((folder / "other.json").read_bytes())
+    both = ANSM.create(weights=tuple(str(tmp_path / f"{name}.safetensors") for name in "ab"))
+    chosen = both.for_victim(OTHER).variant_spec(None)["weights_sha256"]
+    assert chosen == hashlib.sha256((tmp_path / "b.safetensors").read_bytes()).hexdigest()
+    assert "none is for toy" in refusal(both, ONE)
 
 
 @pytest.mark.parametrize("size", list(SIZES))

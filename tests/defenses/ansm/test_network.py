@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench.defenses.ansm.network import SIZES, AnsmNetwork
+from advbench.errors import AdvbenchError
 
 from .toys import disturbed
 
@@ -188,3 +189,13 @@ def test_gradient_by_image():
         ends = [(network(images + s * step * direction) * weights).sum() for s in (1, -1)]
     expected = (ends[0] - ends[1]) / (2 * step)
     assert float((images.grad * direction).sum()) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_pretrained_weights_that_cannot_be_fetched(monkeypatch):
+    def offline(name: str, pretrained: bool, **settings: object) -> None:
+        assert (name, pretrained) == ("tf_efficientnet_b4.in1k", True)
+        raise OSError("no route")
+
+    monkeypatch.setattr("advbench.defenses.ansm.network.timm.create_model", offline)
+    with pytest.raises(AdvbenchError, match=r"pretrained=true: the ImageNet weights of tf_eff"):
+        AnsmNetwork("full", pretrained=True)

@@ -349,6 +349,24 @@ def test_loss_falls(stage, tmp_path):
     assert np.mean(losses[-3:]) < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize(("first", "field"), [(2, "lr_first"), (1, "lr_mgr")])
+def test_a_diverged_run_is_told_and_keeps_what_it_had(first, field, tmp_path, monkeypatch):
+    recipe = AnsmRecipe(crop=32, batch=2, epochs_first=first, epochs_mgr=1)
+    real = training._Run.train_epoch
+
+    def diverge(self, crops, number, stage):
+        loss = real(self, crops, number, stage)
+        if number == 1:
+            next(self.network.parameters()).data[:] = float("nan")
+        return loss
+
+    monkeypatch.setattr(training._Run, "train_epoch", diverge)
+    with pytest.raises(AdvbenchError, match=f"diverged in epoch 2: .* lower --set {field}=RATE"):
+        run(tmp_path, recipe)
+    assert not list(tmp_path.glob("*.safetensors"))
+    assert all(value.isfinite().all() for value in checkpoint(tmp_path)["network"].values())
+
+
 def test_starts_from_weights_of_another_run(tmp_path):
     still = AnsmRecipe(**ONE_STEP, lr_first=1e-12, weight_decay=0, ema=0)
     file = tmp_path / "start.safetensors"
@@ -431,6 +449,7 @@ def test_presets_are_those_of_the_paper():
         assert recipe.epochs_mgr == int(row["epochs_mgr"])
         assert (recipe.depth, recipe.first, recipe.target) == ("middle", "ffa", "prediction")
         assert (recipe.eps, recipe.mask_weight) == (3, 0.3)
+        assert recipe.forged_share == 0  # crops at random
 
 
 def test_small_victims_have_a_crop_that_they_take():
