@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
+import sys
 from pathlib import Path, PurePosixPath
 
 
@@ -14,6 +16,16 @@ def release_freed() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         return
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held at once; where there is no ``/proc``, what started it
+    may count too."""
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM"):
+            return 1024 * int(line.split()[1])
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 def main_memory(root: Path = Path("/")) -> int:

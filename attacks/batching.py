@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import atexit
 import gc
+import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -23,6 +24,8 @@ GPU_ROWS, GPU_IMAGES = 64, 32
 
 _pool: ContextVar[ThreadPoolExecutor | None] = ContextVar("pool", default=None)
 _what: ContextVar[Hashable] = ContextVar("what", default=None)
+_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+_limit: ContextVar[int] = ContextVar("limit", default=1)
 _fitted: dict[Hashable, int] = {}
 
 
@@ -64,8 +67,9 @@ def side_by_side(device: torch.device, reentrant: bool = True) -> Iterator[None]
         yield
         return
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads) if threads > 1 and reentrant else None
-    if pool is not None:
+    pool, stop = None, threading.Event()
+    if threads > 1 and reentrant:
+        pool = ThreadPoolExecutor(threads, initializer=_stop.set, initargs=(stop,))
         _let_threads_end()
     token = _pool.set(pool)
     torch.set_num_threads(1)
@@ -74,9 +78,27 @@ def side_by_side(device: torch.device, reentrant: bool = True) -> Iterator[None]
     finally:
         torch.set_num_threads(threads)
         _pool.reset(token)
+        stop.set()
         if pool is not None:
             # After an interrupt there is nothing to wait for.
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def go_on() -> None:
+    """To be called between two passes: where :func:`side_by_side` was left, by an interrupt, rows
+    that its threads still have would keep the program from ending.
+
+    Raises:
+        CancelledError: it was.
+    """
+    stop = _stop.get()
+    if stop is not None and stop.is_set():
+        raise CancelledError
+
+
+def rows_allowed() -> int:
+    """The most rows that may meet the victim at once, within the work of :func:`in_batches`."""
+    return _limit.get()
 
 
 @cache
@@ -121,6 +143,7 @@ def _one_after_another(
     results: list[R] = []
     while len(results) < len(rows):
         chunk = rows[len(results) : len(results) + batch]
+        token = _limit.set(batch)
         try:
             done = work(chunk)
         except (RuntimeError, MemoryError) as error:
@@ -129,6 +152,8 @@ def _one_after_another(
             if batch == 1:
                 raise torch.OutOfMemoryError(str(error)) from error
             done = None
+        finally:
+            _limit.reset(token)
         if done is None:  # outside the except block, so that its traceback holds no tensors
             batch = max(1, min(batch, len(chunk)) // 2)
             if _what.get() is not None:

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from advbench.attacks.base import Adversarial, Attack, each_once
-from advbench.attacks.batching import in_batches
+from advbench.attacks.batching import go_on, in_batches
 from advbench.victims.base import Victim
 
 PAPER_LR, HINGE_LR = 1e-4, 3e-4
@@ -109,6 +109,7 @@ class CW(Attack):
         zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
         snapshots: dict[int, list[Adversarial]] = {}
         for step in range(1, max(self.steps) + 1):
+            go_on()
             objective, logits = self._objective(victim, x, noise)
             if best is not None:
                 best.update(x + noise.detach(), logits, noise, _logit(victim.threshold))

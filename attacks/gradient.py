@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advbench.attacks.batching import go_on
 from advbench.victims.base import Victim
 
 
@@ -37,6 +38,7 @@ class InputGradient:
     def __call__(self, x: Tensor) -> Tensor:
         """Gradient at ``x``, M×3×H×W, where M is a multiple of the batch (neighbours stacked
         before images); the loss is summed over rows, so each row has its own gradient."""
+        go_on()
         x = x.detach().requires_grad_()
         copies = len(x) // len(self.y)
         losses = localization_loss(self.victim.logits(x), self.y.repeat(copies, 1, 1, 1))

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from advbench.attacks.batching import rows_allowed
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.iterated import Direction, IteratedAttack
 from advbench.attacks.mifgsm import Momentum
@@ -51,7 +52,7 @@ class PGN(IteratedAttack):
         streams = [torch_stream(*key, "neighbours") for key in keys]
         alpha = self.step_size(eps)
         # On the CPU one neighbour at a time: sums then have one order whatever the batch.
-        at_once = 1 if eps.device.type == "cpu" else self.neighbours
+        at_once = 1 if eps.device.type == "cpu" else max(1, rows_allowed() // len(eps))
 
         def flat(x: Tensor) -> Tensor:
             total = torch.zeros_like(x)

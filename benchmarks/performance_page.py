@@ -66,7 +66,8 @@ SECTIONS = {
     "engines_speed": (
         "Engines",
         "python benchmarks/engines_speed.py",
-        "One thread a worker; `start_s` is a run with nothing left to do. The content is equal.",
+        "One thread a worker; `start_s` is a run with nothing left to do, for which no processes "
+        "are started, but Ray is. The content is equal.",
     ),
     "table3_cost": (
         "The whole of Table III",

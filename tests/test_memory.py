@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -30,6 +32,16 @@ def test_limits_of_control_groups(group, files, expected, tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     assert main_memory(tmp_path) == expected
+
+
+def test_peak_is_this_process_own():
+    """Not that of what started it, which ``ru_maxrss`` starts from."""
+    ask = "from advbench.memory import peak_memory; print(peak_memory())"
+    large = "held = bytes([1]) * 600_000_000; import subprocess, sys"
+    run = f"print(subprocess.check_output([sys.executable, '-c', {ask!r}]).decode())"
+    command = [sys.executable, "-c", f"{large}; {run}"]
+    told = subprocess.run(command, capture_output=True, check=True)
+    assert 10**6 < int(told.stdout) < 300_000_000
 
 
 def test_without_control_groups(tmp_path):

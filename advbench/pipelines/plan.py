@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -19,7 +18,7 @@ import torch
 
 from advbench.datasets.dataset import Dataset
 from advbench.errors import AdvbenchError
-from advbench.memory import main_memory
+from advbench.memory import main_memory, peak_memory
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.probe import probe
@@ -225,7 +224,7 @@ def _check_room(plan: Plan, memory: int | None) -> None:
 
 def _peak(making: generate.Request) -> int:
     """What this process has held at most, and the images of a shard that wait to be written."""
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    held = peak_memory()
     variants = max(len(attack.intensities) for attack in making.attacks)
     largest = max(generate.weight(making, row) for row in making.rows)
     shard = min(generate.SHARD_BYTES, making.shard_size * largest)
@@ -236,6 +235,7 @@ def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, plan: Plan
     making, scoring = requests(suite, dataset, victim, out)
     if suite.precision != "fp32":
         check_agreement(making)
+    generate.missing_originals(making, generate.Summary())  # may not be those of this dataset
     units = generate.missing_tasks(making, generate.Summary())
     cells = evaluate.cells_before(scoring.defenses, victim_identity(victim))
     speed = probe(making, Scorer(making.name, victim, scoring.protocol, suite.seed), cells)

@@ -48,7 +48,8 @@ class Speed:
 
 def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
     """Run a few steps of every attack, and every defense, on an image of the mean size; where the
-    victim works at native size, one gradient on the largest image too, which must fit in memory.
+    victim works at native size, one gradient on the largest image too, which must fit in memory as
+    often as images are handed to an attack together.
 
     Raises:
         AdvbenchError: an image that cannot be read, a plug-in that does not do what it must.
@@ -58,10 +59,10 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
     mean = sum(row.height * row.width for row in rows) / len(rows)
     typical = min(rows, key=lambda row: abs(row.height * row.width - mean))
     cheapest = min(request.attacks, key=lambda attack: attack.brief().passes())
-    if request.victim.working_side is None and rows[-1] != typical:
-        _attack(cheapest.brief(), request, *_pair(request, rows[-1]))
-    image, truth = _pair(request, typical)
     copies = min(images_at_once(request.victim.device), len(rows))
+    if request.victim.working_side is None and rows[-1] != typical:
+        _attack(cheapest.brief(), request, *_pair(request, rows[-1]), copies)
+    image, truth = _pair(request, typical)
     per_gradient, attacked = {}, image
     for attack in request.attacks:
         # The first call does not count: it may take a thousand times as long, for imports.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Any
 import advbench
 from advbench.engines.units import Engine
 from advbench.files import write_atomically
+from advbench.memory import peak_memory
 from advbench.pipelines.evaluate import evaluate
 from advbench.pipelines.generate import generate
 from advbench.pipelines.plan import LoadDataset, LoadVictim, Plan, requests
@@ -69,9 +69,15 @@ def run(
     """
     started, before = time.perf_counter(), _stored(out)
     path = out / "suites" / f"{name}.json"
-    earlier = _earlier(path, suite)
-    this = {"version": advbench.__version__, "planned": plan.as_json(), "took": None}
-    _note(path, suite, [*earlier, this])
+    earlier = _earlier(path)
+    this: dict[str, Any] = {
+        "suite": json.loads(suite.model_dump_json(by_alias=True)),
+        "suite_sha256": suite.sha256,
+        "version": advbench.__version__,
+        "planned": plan.as_json(),
+        "took": None,
+    }
+    _note(path, [*earlier, this])
     overall = _Overall(plan, progress)
     took: dict[str, Any] = {"gradients": 0, "made": 0, "scored": 0}
     datasets = [load_dataset(each) for each in suite.datasets]
@@ -91,28 +97,21 @@ def run(
     took["forwards"] = took["scored"]
     took["seconds"] = round(time.perf_counter() - started, 1)
     took["bytes"] = _stored(out) - before
-    took["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    _note(path, suite, [*earlier, this | {"took": took}])
+    took["peak_bytes"] = peak_memory()
+    _note(path, [*earlier, this | {"took": took}])
     return took
 
 
-def _earlier(path: Path, suite: Suite) -> list[dict[str, Any]]:
-    """Runs of the same suite that are noted already."""
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    """Runs that are noted already."""
     try:
-        noted = json.loads(path.read_text(encoding="utf-8"))
-        same = noted["suite_sha256"] == suite.sha256
-        return list(noted["runs"]) if same else []
+        return list(json.loads(path.read_text(encoding="utf-8"))["runs"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def _note(path: Path, suite: Suite, runs: list[dict[str, Any]]) -> None:
-    report = {
-        "suite": json.loads(suite.model_dump_json(by_alias=True)),
-        "suite_sha256": suite.sha256,
-        "runs": runs,
-    }
-    write_atomically(path, json.dumps(report, indent=2).encode())
+def _note(path: Path, runs: list[dict[str, Any]]) -> None:
+    write_atomically(path, json.dumps({"runs": runs}, indent=2).encode())
 
 
 def _same(victim: Victim, identity: dict[str, str]) -> Victim:

@@ -147,3 +147,16 @@ def test_rows_in_order_each_once(limit: int, batch: int) -> None:
     assert all(len(chunk) <= min(limit, batch) for chunk in done)
     assert refused == sorted(set(refused), reverse=True)
     assert len({len(chunk) for chunk in done[:-1]}) <= 1
+
+
+def test_the_rows_that_are_allowed_are_those_of_the_batch_at_hand() -> None:
+    seen: list[int] = []
+
+    def work(chunk: Sequence[int]) -> Sequence[int]:
+        seen.append(batching.rows_allowed())
+        if len(chunk) > 2:
+            raise torch.OutOfMemoryError("injected")
+        return chunk
+
+    in_batches(range(5), 4, work)
+    assert seen == [4, 2, 2, 2]

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advbench.attacks import batching
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.pgn import PGN
 
@@ -109,10 +110,12 @@ class Elsewhere(torch.Tensor):
 
 
 @pytest.mark.parametrize("alpha", ["eps/10", 0.5])
-def test_neighbours_in_one_stack_or_one_by_one(
-    alpha: float | str, batch: Pictures, network: nn.Module
+@pytest.mark.parametrize(("allowed", "stacks"), [(1, {3}), (8, {6, 3}), (64, {15})])
+def test_neighbours_in_stacks_or_one_by_one(
+    alpha: float | str, allowed: int, stacks: set[int], batch: Pictures, network: nn.Module
 ) -> None:
-    """How many neighbours meet the victim at once changes no bit in float64."""
+    """How many neighbours meet the victim at once changes no bit in float64, and three rows times
+    so many are no more than may."""
     attack = PGN(neighbours=5, iterations=3, alpha=alpha)
     x, y = batch.x.double(), batch.y.double()
     rows: list[int] = []
@@ -120,10 +123,14 @@ def test_neighbours_in_one_stack_or_one_by_one(
     one_by_one = attack.perturb_rows(InputGradient(victim, y), x, EPS, KEYS)
     assert set(rows) == {3}
     rows.clear()
-    stacked = attack.perturb_rows(
-        InputGradient(victim, y), x, EPS.clone().as_subclass(Elsewhere), KEYS
-    )
-    assert set(rows) == {3 * 5}
+    token = batching._limit.set(allowed)
+    try:
+        stacked = attack.perturb_rows(
+            InputGradient(victim, y), x, EPS.clone().as_subclass(Elsewhere), KEYS
+        )
+    finally:
+        batching._limit.reset(token)
+    assert set(rows) == stacks
     assert (torch.Tensor(stacked) - one_by_one).abs().max() == 0
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -12,6 +15,8 @@ import torch
 from torch import Tensor
 
 from advbench.attacks.batching import in_batches, side_by_side
+from advbench.attacks.cw import CW
+from advbench.attacks.pgd import PGD
 from advbench.attacks.torchattacks_adapter import TorchAttack
 
 from .toys import ALL, Toy, pictures, wavy_net
@@ -120,6 +125,32 @@ def test_within_another_its_threads_are_used() -> None:
     assert found[2] == here  # a victim that only one thread may be in
     assert not here & (found[0] | found[1] | found[3])
     assert len(found[0] | found[1] | found[3]) <= 2  # one pool's
+
+
+def test_after_an_interrupt_the_threads_end() -> None:
+    """Hours of work each, of which they do one pass more at most."""
+    torch.set_num_threads(2)
+    inside: set[threading.Thread] = set()
+
+    def watch(images: Tensor) -> None:
+        inside.add(threading.current_thread())
+        time.sleep(0.01)
+
+    def interrupt() -> None:
+        while len(inside) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    victim = Toy(wavy_net(), watch)
+    victim.reentrant = True
+    for long in (PGD(eps=3, iterations=10_000), CW(steps=10_000)):
+        inside.clear()
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            pictures(2).attacked(long, victim)
+        for thread in inside:
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 # A long switch interval, so that what the threads want of the interpreter comes last, and an end

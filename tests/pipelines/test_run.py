@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from advbench.errors import AdvbenchError
+from advbench.pipelines import probe
 from advbench.pipelines.evaluate import evaluate
 from advbench.pipelines.generate import generate
 from advbench.pipelines.plan import make_plan, requests
@@ -173,6 +175,39 @@ def test_an_image_that_does_not_fit_is_foreseen(planned, toy, monkeypatch):
     plan = planned()
     assert [fault.where for fault in plan.faults] == ["toy on tiny"]
     assert "memory" in plan.faults[0].problem
+
+
+def test_originals_of_another_dataset_are_foreseen(planned, monkeypatch):
+    def other(request, summary):
+        raise AdvbenchError("made from another dataset named tiny")
+
+    monkeypatch.setattr("advbench.pipelines.generate.missing_originals", other)
+    (fault,) = planned().faults
+    assert (fault.where, fault.problem) == ("toy on tiny", "made from another dataset named tiny")
+
+
+def test_the_largest_image_is_tried_as_often_as_it_is_held(planned, small_dataset, monkeypatch):
+    """Side by side, as the run has them."""
+    tried, real = [], probe._attack
+
+    def attack(attack, request, image, truth, copies=1):
+        tried.append((image.shape[0] * image.shape[1], copies))
+        return real(attack, request, image, truth, copies)
+
+    monkeypatch.setattr(probe, "_attack", attack)
+    monkeypatch.setattr(probe, "images_at_once", lambda device: 3)
+    planned()
+    most = max(row.height * row.width for row in small_dataset.rows)
+    assert tried[0] == (most, 3)
+
+
+def test_runs_of_a_changed_suite_are_noted_too(ran, tmp_path):
+    ran()
+    changed = SUITE.model_copy(update={"title": "another"})
+    ran(changed)
+    runs = json.loads((tmp_path / "out" / "suites" / "test.json").read_text())["runs"]
+    assert [each["suite"]["title"] for each in runs] == ["a test", "another"]
+    assert runs[1]["suite_sha256"] == changed.sha256
 
 
 def test_progress_is_of_the_whole_run(planned, small_dataset, toy, tmp_path):
