@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from collections.abc import Iterator, Sequence
@@ -15,12 +16,13 @@ import torch
 from advbench.attacks.base import Attack, Result
 from advbench.attacks.batching import images_at_once, in_batches, side_by_side
 from advbench.attacks.precision import Precision
+from advbench.attacks.reference import reference_mode
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.engines.units import Report
 from advbench.pipelines.provenance import provenance, victim_identity
 from advbench.pixels import fit_mask
-from advbench.shards.reader import Originals, list_shards
+from advbench.shards.reader import Originals, Shard, list_shards
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, AdversarialRecord, Original, Settings
 from advbench.shards.writer import write_adversarial, write_originals
 from advbench.victims.base import Victim
@@ -100,7 +102,7 @@ def make_originals(request: Request, rows: Sequence[Row], report: Report) -> Non
     ]
     settings = originals_settings(request)
     made = provenance(request.victim.device)
-    write_originals(_new_path(request, settings, rows[0]), settings, records, made)
+    write_originals(_new_path(request, settings, rows), settings, records, made)
     report(len(rows))
 
 
@@ -136,9 +138,13 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
 
     started = time.perf_counter()
     at_once = images_at_once(victim.device)
-    with side_by_side(victim.device, victim.reentrant):
+    with (
+        # Once around the threads, which would restore each other's settings.
+        reference_mode(victim.network, request.precision),
+        side_by_side(victim.device, victim.reentrant),
+    ):
         for some in _batched(task.rows, at_once):
-            stacks = list(_stacks(some, originals))
+            stacks = list(_stacks(some, originals, victim.device))
             # Images of one size share the threads among them; others take one each.
             results = in_batches(stacks, 1, run) if len(stacks) > 1 else run(stacks)
             for stack, found in zip(stacks, results, strict=True):
@@ -150,7 +156,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
     made = provenance(victim.device, passes, time.perf_counter() - started, batch)
     for intensity in attack.intensities:
         settings = settings_of(request, attack, intensity)
-        path = _new_path(request, settings, task.rows[0])
+        path = _new_path(request, settings, task.rows)
         write_adversarial(path, settings, records[attack.variant_name(intensity)], made)
     return Made(len(task.rows) * len(attack.intensities), passes)
 
@@ -164,9 +170,12 @@ class Stack:
     names: list[str]
 
 
-def _stacks(rows: Sequence[Row], originals: Originals) -> Iterator[Stack]:
+def _stacks(rows: Sequence[Row], originals: Originals, device: torch.device) -> Iterator[Stack]:
+    """Runs of equal sizes; on the CPU, where a run would keep to one thread beside others, one
+    image each as soon as sizes differ."""
     pairs = [(row.sample_id, *originals.get(row.sample_id)) for row in rows]
-    for _, same in itertools.groupby(pairs, lambda pair: pair[1].shape):
+    alone = device.type == "cpu" and len({image.shape for _, image, _ in pairs}) > 1
+    for _, same in itertools.groupby(pairs, lambda pair: pair[0] if alone else pair[1].shape):
         names, images, masks = zip(*same, strict=True)
         fitted = [fit_mask(mask, image) for mask, image in zip(masks, images, strict=True)]
         yield Stack(np.stack(images), np.stack(fitted), list(names))
@@ -191,9 +200,18 @@ def _batched(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
         yield rows[start : start + size]
 
 
-def _new_path(request: Request, settings: Settings, first: Row) -> Path:
-    """A shard is numbered by the place of its first image in the dataset."""
+def _new_path(request: Request, settings: Settings, rows: Sequence[Row]) -> Path:
+    """A shard is numbered by the place of its first image in the dataset. Where the dataset has
+    grown, a finished shard of other images may have that number: a hash of the images is added,
+    which no unit that is made at the same time can come to as well."""
+    names = [row.sample_id for row in rows]
     number = next(
-        index for index, row in enumerate(request.dataset.rows) if row.sample_id == first.sample_id
+        index for index, row in enumerate(request.dataset.rows) if row.sample_id == names[0]
     )
-    return request.out / "shards" / settings.folder / f"shard-{number:06d}.h5"
+    path = request.out / "shards" / settings.folder / f"shard-{number:06d}.h5"
+    if path.exists():
+        with Shard(path) as shard:
+            if not set(shard.sample_ids) <= set(names):
+                digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+                return path.with_stem(f"{path.stem}-{digest[:16]}")
+    return path

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +15,14 @@ import pytest
 import torch
 
 import advbench
+from advbench.attacks import base
+from advbench.datasets.dataset import open_folder
+from advbench.datasets.importers.folder import import_folder
 from advbench.errors import AdvbenchError, DamagedShardError
 from advbench.pipelines import making
-from advbench.pipelines.generate import Request, generate
+from advbench.pipelines.generate import Request, Summary, generate, missing_tasks
 from advbench.shards.index import read_index
+from advbench.shards.reader import Originals, list_shards
 from advbench.shards.verify import verify
 
 
@@ -79,6 +87,62 @@ def test_growing_equals_one_run(request_, tmp_path):
     whole, pieces = verify(request_.out / "shards"), verify(grown.out / "shards")
     assert whole.problems == pieces.problems == []
     assert whole.content_sha256 == pieces.content_sha256
+
+
+@pytest.fixture
+def grown(request_, pictures, tmp_path) -> Request:
+    """The request after a run, with an image more in the dataset that comes first."""
+    generate(request_)
+    for folder in ("images", "masks"):
+        shutil.copy(pictures / folder / "photo1.png", pictures / folder / "early.png")
+    import_folder(pictures, tmp_path / "again", "tiny")
+    dataset = open_folder(tmp_path / "again")
+    rows = dataset.select("test", label=1)
+    assert [row.sample_id for row in rows[1:]] == [row.sample_id for row in request_.rows]
+    return replace(request_, dataset=dataset, rows=rows)
+
+
+def files(request: Request) -> dict[str, bytes]:
+    root = request.out / "shards"
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.h5")}
+
+
+def test_a_dataset_that_grows_in_front_keeps_its_shards(grown, tmp_path):
+    before = files(grown)
+    summary = generate(grown)
+    assert (summary.made, summary.reused) == (5, 25)
+    after = files(grown)
+    assert {name: after.get(name) for name in before} == before
+    assert len(after) == len(before) + 6  # the new image's original and variants
+    assert generate(grown).made == 0
+    generate(replace(grown, out=tmp_path / "whole"))
+    whole, pieces = verify(tmp_path / "whole" / "shards"), verify(grown.out / "shards")
+    assert whole.problems == pieces.problems == []
+    assert whole.content_sha256 == pieces.content_sha256
+
+
+def test_damaged_shards_of_a_grown_dataset_are_repaired(grown):
+    generate(grown)
+    root = grown.out / "shards" / "tiny"
+    before = verify(grown.out / "shards").content_sha256
+    damaged = [*(root / "toy" / "pgd-3").iterdir(), root / "originals-native" / "shard-000000.h5"]
+    assert len(damaged) == 5
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-9])
+    summary = generate(replace(grown, repair=True))
+    assert len(summary.repaired) == 5
+    report = verify(grown.out / "shards")
+    assert (report.problems, report.content_sha256) == ([], before)
+
+
+def test_a_unit_that_is_done_twice_takes_its_own_place(grown):
+    """As after the death of a worker that had written some of its shards."""
+    units = missing_tasks(grown, Summary())
+    generate(grown)
+    names = set(files(grown))
+    for unit in units:
+        making.make_adversarial(grown, unit.payload, lambda cost: None)
+    assert set(files(grown)) == names
 
 
 def test_order_and_missing_images_change_nothing(request_, tmp_path):
@@ -161,6 +225,76 @@ def test_working_size_keeps_the_mask_native(small_dataset, square_toy, tmp_path)
     items = list(advbench.open_dataset(tmp_path / "out"))
     assert {item["image"].shape for item in items} == {(32, 32, 3)}
     assert {item["mask"].shape for item in items} == {(40, 48), (33, 40)}
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Four, on any machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+def test_images_beside_one_of_another_size_take_a_thread_each(request_, toy):
+    meeting, exact = threading.Barrier(4, timeout=20), toy.logits
+
+    def logits(images):
+        meeting.wait()
+        return exact(images)
+
+    toy.logits = logits
+    generate(replace(request_, rows=request_.rows[:4], attacks=request_.attacks[:1], shard_size=4))
+    assert meeting.n_waiting == 0
+
+
+def test_images_of_a_size_stay_together_on_a_gpu(request_):
+    generate(request_)
+    originals = Originals(list_shards(request_.out / "shards", "tiny/originals-native"))
+    for device, expected in (("cuda", [3, 2]), ("cpu", [1] * 5)):
+        stacks = making._stacks(request_.rows, originals, torch.device(device))
+        assert [len(stack.names) for stack in stacks] == expected
+    (stack,) = making._stacks(request_.rows[:3], originals, torch.device("cpu"))
+    assert len(stack.names) == 3
+
+
+@pytest.mark.usefixtures("threads")
+def test_threads_leave_each_other_the_mode_of_attacks(request_, toy, monkeypatch):
+    """The second of two attacks goes on when the first has ended."""
+    real, lock = base.reference_mode, threading.Lock()
+    second_is_in, first_is_out = threading.Event(), threading.Event()
+    came, seen = [], []
+
+    def mode() -> tuple[bool, bool, bool]:
+        learning = any(parameter.requires_grad for parameter in toy.network.parameters())
+        return toy.network.training, learning, torch.backends.cudnn.deterministic
+
+    @contextmanager
+    def ordered(network, precision):
+        with lock:
+            came.append(1)
+            first = len(came) == 1
+            with_ = real(network, precision)
+            with_.__enter__()
+        if first:
+            assert second_is_in.wait(20)
+        else:
+            second_is_in.set()
+            assert first_is_out.wait(20)
+            seen.append(mode())
+        try:
+            yield
+        finally:
+            with_.__exit__(None, None, None)
+            first_is_out.set()
+
+    monkeypatch.setattr(base, "reference_mode", ordered)
+    toy.network.train().requires_grad_(True)
+    two = request_.rows[2:4]  # of two sizes
+    generate(replace(request_, rows=two, attacks=request_.attacks[:1]))
+    assert seen == [(False, False, True)]
+    assert mode() == (True, True, False)
 
 
 def test_index_lists_every_shard(request_):
