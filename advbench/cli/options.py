@@ -158,11 +158,17 @@ def choose_engine(
 
 def _gpus(device: str) -> tuple[str, ...]:
     """The GPUs that workers may share out, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if device.startswith("cuda:"):
+        number = device.removeprefix("cuda:")
+        names = visible.split(",") if visible else []
+        # One that is not there is told by torch_device.
+        known = number.isdecimal() and int(number) < len(names)
+        return (names[int(number)] if known else number,)
     if device not in ("auto", "cuda"):
-        return (device.removeprefix("cuda:"),) if device.startswith("cuda:") else ()
+        return ()
     import torch
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     numbers = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
     return tuple(numbers) if torch.cuda.is_available() else ()
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
+from threading import Thread
 from typing import Any, TypeVar
 
-from advbench.engines.units import Work, WorkUnit, once_each
+from advbench.engines.units import Report, Work, WorkUnit, not_sent, once_each
 from advbench.errors import AdvbenchError
 
 T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[str, int, int], None]
 
-TRIES = 3  # of a unit whose worker dies, as when the system kills what takes too much memory
+# Deaths without a unit done in between, as when the system kills what takes too much memory.
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -59,39 +62,52 @@ class Local:
         self, work: Work[T, R], units: Sequence[WorkUnit[T]]
     ) -> Iterator[tuple[WorkUnit[T], R]]:
         left = {unit.key: unit for unit in units}
+        try:
+            # The queue does it in a thread of its own, which hides what cannot be pickled.
+            pickle.dumps(work)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise not_sent(error) from error
         deaths = 0
         while left:
-            pool = self._pool(work)
+            pool = self._pool(work, min(self.workers, len(left)))
             try:
                 waiting: dict[Future[R], WorkUnit[T]] = {
                     pool.submit(_do, unit.payload): unit for unit in left.values()
                 }
                 while waiting:
-                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    done = wait(waiting, return_when=FIRST_COMPLETED).done
+                    # A death fails all that wait; what was done before it counts first.
+                    for future in sorted(done, key=lambda each: each.exception() is not None):
                         unit = waiting.pop(future)
                         result = future.result()
                         del left[unit.key]
+                        deaths = 0
                         yield unit, result
             except BrokenProcessPool as error:
                 deaths += 1
                 if deaths == TRIES:
                     raise AdvbenchError(
-                        f"a worker died {TRIES} times, most likely for want of memory; take fewer "
-                        "--workers (what is finished stays)"
+                        f"a worker died {TRIES} times with no unit done in between, most "
+                        "likely for want of memory; take fewer --workers (what is finished stays)"
                     ) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _pool(self, work: Work[Any, Any]) -> ProcessPoolExecutor:
+    def _pool(self, work: Work[Any, Any], processes: int) -> ProcessPoolExecutor:
+        import torch
+
         context = get_context("spawn")
         # Queues, so that no GPU is looked for before the process knows which it may see.
         places: Queue[str] = context.Queue()
         works: Queue[Work[Any, Any]] = context.Queue()
-        for number in range(self.workers):
+        for queue in (places, works):
+            queue.cancel_join_thread()  # at exit, for the copy of a process that died
+        for number in range(processes):
             places.put(self.gpus[number % len(self.gpus)] if self.gpus else "")
             works.put(work)
-        threads = max(1, (os.cpu_count() or 1) // self.workers)
-        return ProcessPoolExecutor(self.workers, context, _start, (places, threads, works))
+        # Torch's own number heeds OMP_NUM_THREADS and the cores that this process may use.
+        threads = max(1, torch.get_num_threads() // self.workers)
+        return ProcessPoolExecutor(processes, context, _start, (places, threads, works))
 
 
 _work: Work[Any, Any]
@@ -100,11 +116,34 @@ _work: Work[Any, Any]
 def _start(places: Queue[str], threads: int, works: Queue[Work[Any, Any]]) -> None:
     """In each process, once."""
     global _work  # noqa: PLW0603
+    Thread(target=_end_with_parent, daemon=True).start()
     os.environ["CUDA_VISIBLE_DEVICES"] = places.get()
-    import torch
+    try:
+        import torch
 
-    torch.set_num_threads(threads)
-    _work = works.get()
+        torch.set_num_threads(threads)
+        _work = works.get()
+    except Exception as error:
+        # Raised here it would look like a death; each unit raises it instead.
+        _work = _Unable(error)
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its processes, which would work on and wait for ever."""
+    parent = parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+class _Unable:
+    """In place of work that could not be unpickled."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __call__(self, payload: Any, report: Report) -> Any:
+        raise self._error
 
 
 def _do(payload: Any) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from advbench.engines.units import Work, WorkUnit, once_each
+from advbench.engines.units import Work, WorkUnit, not_sent, once_each
 from advbench.errors import AdvbenchError, first_line
 
 T = TypeVar("T")
@@ -46,8 +46,15 @@ class Ray:
         """See :class:`advbench.engines.units.Engine`."""
         ray = self._started()
         pending = once_each(units)
+        if pending:
+            self._check_nodes(ray)
         total, done = sum(unit.cost for unit in pending), 0
-        shared = ray.put(work)
+        try:
+            shared = ray.put(work)
+        except TypeError as error:
+            raise not_sent(
+                error.__cause__ if isinstance(error.__cause__, TypeError) else error
+            ) from error
         asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
         if self.memory:
             asked["memory"] = self.memory
@@ -82,12 +89,40 @@ class Ray:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray's own may be no more than that
+            if self.address is None:
+                raise AdvbenchError(
+                    f"Ray does not start on this machine ({first_line(error)}); take --engine "
+                    "local, or give the --address of a cluster"
+                ) from error
             raise AdvbenchError(
                 f"--address {self.address}: no Ray cluster there ({first_line(error)}); start one "
                 "with ray start --head, or leave the option out"
             ) from error
         return ray
+
+    def _check_nodes(self, ray: Any) -> None:
+        """Ray itself waits for ever, without a word, for a node that can do a unit.
+
+        Raises:
+            AdvbenchError: none of those that are up can.
+        """
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        options = (
+            ("--unit-gpus", "GPU", self.gpus, 1),
+            ("--unit-memory", "memory", self.memory, 1e9),
+        )
+        asked = [(option, kind, number, scale) for option, kind, number, scale in options if number]
+        if any(all(node.get(kind, 0) >= number for _, kind, number, _ in asked) for node in nodes):
+            return
+        lacks = []
+        for option, kind, number, scale in asked:
+            most = max((node.get(kind, 0) for node in nodes), default=0) / scale
+            # Rounded down, so that it can be asked for.
+            lacks.append(f"{option} {number / scale:g} (at most {math.floor(10 * most) / 10:g})")
+        raise AdvbenchError(
+            f"no node of Ray has {' and '.join(lacks)}; ask for less, or add such a node first"
+        )
 
     def _result(self, ray: Any, reference: Any, unit: WorkUnit[Any]) -> Any:
         try:
@@ -119,5 +154,9 @@ def _do(shared: list[Any], payload: Any) -> Any:
         import ray
 
         _loaded = None  # the victim of the run before, first
-        _loaded = reference, ray.get(reference)
+        try:
+            _loaded = reference, ray.get(reference)
+        except ray.exceptions.RaySystemError as error:
+            # Of unpickling it: Ray keeps the fault itself inside.
+            raise (error.client_exc if isinstance(error.client_exc, Exception) else error) from None
     return _loaded[1](payload, lambda cost: None)

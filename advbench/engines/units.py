@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from advbench.errors import AdvbenchError, first_line
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -53,10 +55,19 @@ class Engine(Protocol):
             progress: called with a unit's name, the cost that is done and that of all.
 
         Raises:
-            AdvbenchError: what ``work`` raised, or a unit whose worker died again and again.
+            AdvbenchError: what ``work`` raised, work that cannot be pickled, or a unit whose worker
+                died again and again.
         """
 
 
 def once_each(units: Sequence[WorkUnit[T]]) -> list[WorkUnit[T]]:
     """The first of those of equal keys."""
     return list({unit.key: unit for unit in reversed(units)}.values())[::-1]
+
+
+def not_sent(error: Exception) -> AdvbenchError:
+    """Of work that could not be pickled."""
+    return AdvbenchError(
+        f"the work cannot go to other processes ({first_line(error)}); make the plug-in one that "
+        "can be pickled, or take --engine local --workers 1"
+    )

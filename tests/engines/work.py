@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
+
+import torch
 
 from advbench.engines.units import Report, WorkUnit
 from advbench.errors import AdvbenchError
@@ -20,16 +23,21 @@ class Log:
 
     Args:
         deaths: how often each of the first units kills its process before it is done.
+        seconds: how long each takes.
     """
 
-    def __init__(self, folder: Path, deaths: dict[int, int] | None = None) -> None:
-        self.folder, self.deaths = folder, deaths or {}
+    def __init__(
+        self, folder: Path, deaths: dict[int, int] | None = None, seconds: float = 0
+    ) -> None:
+        self.folder, self.deaths, self.seconds = folder, deaths or {}, seconds
+        self.more_than_a_pipe_holds = bytes(1 << 20)
 
     def __call__(self, number: int, report: Report) -> int:
         tries = len(list(self.folder.glob(f"{number}-*")))
         (self.folder / f"{number}-{tries}").write_text(str(os.getpid()))
         if tries < self.deaths.get(number, 0):
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds)
         report(number + 1)
         return number * number
 
@@ -56,3 +64,41 @@ class Together:
         while len(list(self.folder.iterdir())) < 2 and time.monotonic() < until:
             time.sleep(0.01)
         return len(list(self.folder.iterdir())) == 2
+
+
+class Elsewhere:
+    """Is not there where it is unpickled."""
+
+    def __reduce__(self) -> object:
+        return _missing, ("net.pth: not the file that the run started with; copy it here",)
+
+
+def _missing(problem: str) -> None:
+    raise AdvbenchError(problem)
+
+
+class Locked:
+    """Cannot be pickled."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, number: int, report: Report) -> int:
+        return number
+
+
+class Threads:
+    """How many threads torch takes."""
+
+    def __call__(self, number: int, report: Report) -> int:
+        return torch.get_num_threads()
+
+
+class Weighted:
+    """Has tensors of its own."""
+
+    def __init__(self) -> None:
+        self.weights = torch.arange(100_000)
+
+    def __call__(self, number: int, report: Report) -> int:
+        return int(self.weights[number])
