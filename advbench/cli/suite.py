@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -120,15 +121,13 @@ def run(
     advbench run quick
     advbench run paper --dataset casiav1 --weights ifosn=ifosn.pth --victim ifosn
     """
-    from advbench.engines.local import Local
     from advbench.pipelines.run import run as run_suite
 
     with Progress() as progress:
         found = _Session(
             suite, dataset, victim, weights, ansm_weights, limit, device, out, progress
         )
-        processes = engine.workers if isinstance(engine, Local) else 1
-        planned = found.plan(memory, processes)
+        planned = found.plan(memory, _processes(engine))
         if planned.faults:
             for fault in planned.faults[:SHOWN_FAULTS]:
                 progress.note(f"{fault.where}: {fault.problem}")
@@ -241,6 +240,16 @@ def _show(planned: Plan) -> None:
         if len(planned.faults) > SHOWN_FAULTS:
             console.print(f"and {len(planned.faults) - SHOWN_FAULTS} more")
     console.print(_summary(planned), highlight=False)
+
+
+def _processes(engine: Engine) -> int:
+    """How many share this machine's memory; a cluster's nodes have their own."""
+    from advbench.engines.local import Local
+    from advbench.engines.ray import Ray
+
+    if isinstance(engine, Ray) and engine.address is None:
+        return engine.workers or os.cpu_count() or 1
+    return engine.workers if isinstance(engine, Local) else 1
 
 
 def _summary(planned: Plan) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+
+from advbench.cli.suite import _processes
+from advbench.engines.local import Local
+from advbench.engines.ray import Ray
 
 SUITE = """
 schema = "advbench.suite/1"
@@ -121,3 +126,8 @@ def test_options_of_the_other_engine(advbench_command, suite, imported, options,
     ran = advbench_command("run", suite, *PLUGIN, "--out", imported, *options)
     assert ran.code == 2
     assert message in ran.err.splitlines()[-1]
+
+
+def test_workers_that_share_this_machine():
+    engines = [Local(), Local(3), Ray(workers=4), Ray(), Ray(address="auto")]
+    assert [_processes(engine) for engine in engines] == [1, 3, 4, os.cpu_count(), 1]
