@@ -57,7 +57,7 @@ def test_victim_speed(script, tmp_path):
     assert rows[0]["parameters"] == sum(p.numel() for p in network.parameters())
     assert 1 < rows[0]["network_mib"] < 100
     # 25 times the pixels; what this process holds is no part of it.
-    assert rows[1]["both_peak_mib"] > 4 * rows[0]["both_peak_mib"]
+    assert rows[1]["both_peak_mib"] > 3 * rows[0]["both_peak_mib"]
     for row in rows:
         assert 0 < row["forward_ms"] < row["both_ms"]
         assert 0 < row["forward_peak_mib"] < row["both_peak_mib"] < 1000

@@ -127,7 +127,7 @@ def test_within_another_its_threads_are_used() -> None:
     assert len(found[0] | found[1] | found[3]) <= 2  # one pool's
 
 
-def test_after_an_interrupt_the_threads_end() -> None:
+def test_after_an_interrupt_the_threads_end(request: pytest.FixtureRequest) -> None:
     """Hours of work each, of which they do one pass more at most."""
     torch.set_num_threads(2)
     inside: set[threading.Thread] = set()
@@ -141,6 +141,9 @@ def test_after_an_interrupt_the_threads_end() -> None:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # What a process in the background does not have.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     victim = Toy(wavy_net(), watch)
     victim.reentrant = True
     for long in (PGD(eps=3, iterations=10_000), CW(steps=10_000)):
