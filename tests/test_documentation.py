@@ -20,7 +20,8 @@ def commands() -> list[str]:
     found = []
     for document in DOCUMENTS:
         for block in re.findall(r"```bash\n(.*?)```", document.read_text(), re.DOTALL):
-            lines = (line.partition(" #")[0].strip() for line in block.splitlines())
+            whole = block.replace("\\\n", " ")
+            lines = (line.partition(" #")[0].strip() for line in whole.splitlines())
             found += [line for line in lines if line.startswith("advbench ")]
     return found
 
