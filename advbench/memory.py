@@ -19,10 +19,15 @@ def release_freed() -> None:
 
 
 def peak_memory() -> int:
-    """Most bytes that this process has held at once; where there is no ``/proc``, what started it
-    may count too."""
+    """Most bytes that this process has held at once."""
+    return resident("VmHWM")
+
+
+def resident(field: str) -> int:
+    """A field of ``/proc/self/status`` in bytes; where there is none, the peak of the process,
+    which may count what started it too."""
     for line in _lines(Path("/proc/self/status")):
-        if line.startswith("VmHWM"):
+        if line.startswith(field):
             return 1024 * int(line.split()[1])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most

@@ -8,7 +8,6 @@ adds to the victim is decoding, the defense, and the scores. Growth is measured 
 
 from __future__ import annotations
 
-import resource
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -24,6 +23,7 @@ from advbench.attacks.batching import in_batches, side_by_side
 from advbench.cli.progress import Progress
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
+from advbench.memory import peak_memory
 from advbench.pipelines.evaluate import Request as Evaluation
 from advbench.pipelines.evaluate import evaluate
 from advbench.pipelines.generate import Request, generate
@@ -128,7 +128,7 @@ def _row(what: str, images: int, taken: dict[str, list[float]]) -> dict[str, Any
         "images": images,
         **{f"{name}_s": round(median(seconds), 3) for name, seconds in taken.items()},
         **ratio(taken, "whole", "alone"),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mib": peak_memory() >> 20,
     }
 
 

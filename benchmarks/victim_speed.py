@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -176,7 +175,7 @@ class Device:
         """Bytes in use now; from here on the peak counts anew."""
         import torch
 
-        from advbench.memory import release_freed
+        from advbench.memory import release_freed, resident
 
         if self.cuda:
             torch.cuda.reset_peak_memory_stats(self.name)
@@ -190,9 +189,11 @@ class Device:
         """Most bytes in use since :meth:`level`."""
         import torch
 
+        from advbench.memory import peak_memory
+
         if self.cuda:
             return torch.cuda.max_memory_allocated(self.name)
-        return resident("VmHWM")
+        return peak_memory()
 
     def wait(self) -> None:
         """Until the device has done what it was given."""
@@ -200,19 +201,6 @@ class Device:
 
         if self.cuda:
             torch.cuda.synchronize(self.name)
-
-
-def resident(field: str) -> int:
-    """A field of /proc/self/status in bytes; where there is none, the peak of the whole process.
-
-    ``ru_maxrss`` alone counts what loading took for a moment, and on Linux what the parent had.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
-    except (OSError, StopIteration):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def show(row: dict[str, Any], header: bool) -> None:

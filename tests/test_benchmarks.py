@@ -46,10 +46,10 @@ def run(module: ModuleType, *arguments: object):
 def test_victim_speed(script, tmp_path):
     table = tmp_path / "speed.csv"
     arguments = ["--size", "small", "--repeats", 1, "--threads", 1, "--csv", table]
-    arguments += ["--victim", "ifosn", "--side", 64, "--side", 320, "--batch", 1, "--batch", 3]
+    arguments += ["--victim", "ifosn", "--side", 96, "--side", 480, "--batch", 1, "--batch", 3]
     every = run(script("victim_speed"), *arguments)
     assert [(row["victim"], row["side"], row["batch"], row["threads"]) for row in every] == [
-        ("ifosn", side, batch, 1) for side in (64, 320) for batch in (1, 3)
+        ("ifosn", side, batch, 1) for side in (96, 480) for batch in (1, 3)
     ]
     assert every[3]["both_peak_mib"] > 2 * every[2]["both_peak_mib"]
     rows = every[::2]
@@ -57,7 +57,7 @@ def test_victim_speed(script, tmp_path):
     assert rows[0]["parameters"] == sum(p.numel() for p in network.parameters())
     assert 1 < rows[0]["network_mib"] < 100
     # 25 times the pixels; what this process holds is no part of it.
-    assert rows[1]["both_peak_mib"] > 3 * rows[0]["both_peak_mib"]
+    assert rows[1]["both_peak_mib"] > 4 * rows[0]["both_peak_mib"]
     for row in rows:
         assert 0 < row["forward_ms"] < row["both_ms"]
         assert 0 < row["forward_peak_mib"] < row["both_peak_mib"] < 1000

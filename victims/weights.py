@@ -81,10 +81,14 @@ def load_network_weights(
 
 def label_of(path: Path, sha256: str) -> str:
     """The label of the card beside the file where its sum agrees, else ``file:…``."""
+    label = own_card(path, sha256).get("label")
+    return label if isinstance(label, str) else f"file:{sha256[:12]}"
+
+
+def own_card(path: Path, sha256: str) -> dict[str, Any]:
+    """The card beside a file of this sum; empty where it is another file's."""
     card = card_of(path)
-    label = card.get("label")
-    agrees = card.get("sha256") == sha256 and isinstance(label, str)
-    return str(label) if agrees else f"file:{sha256[:12]}"
+    return card if card.get("sha256") == sha256 else {}
 
 
 def card_of(path: Path) -> dict[str, Any]:

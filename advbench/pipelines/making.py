@@ -137,7 +137,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
         ]
 
     started = time.perf_counter()
-    at_once = images_at_once(victim.device)
+    at_once = images_at_once(victim.device)  # before the threads are shared out
     with (
         # Once around the threads, which would restore each other's settings.
         reference_mode(victim.network, request.precision),

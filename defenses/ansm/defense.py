@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,7 +14,8 @@ from advbench.defenses.ansm.files import read_network, shipped_path
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError, NoNetworkError
-from advbench.victims.weights import card_of
+from advbench.files import file_sha256
+from advbench.victims.weights import card_of, own_card
 
 
 class ANSM(Defense):
@@ -85,7 +85,7 @@ class ANSM(Defense):
         for path in given:
             if not path.is_file():
                 raise AdvbenchError(f"--ansm-weights {path}: no such file; {train}")
-        cards = {path: _own_card(path) for path in given}
+        cards = {path: own_card(path, file_sha256(path)) for path in given}
         for path, card in cards.items():
             if card.get("victim_sha256") == sha256:
                 return path
@@ -95,10 +95,3 @@ class ANSM(Defense):
             f"--ansm-weights {', '.join(self.weights)}: none is for {what} with weights "
             f"{sha256[:12]}; {train}"
         )
-
-
-def _own_card(path: Path) -> dict[str, Any]:
-    """The card beside a file; empty where it is another file's."""
-    card = card_of(path)
-    agrees = card.get("sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
-    return card if agrees else {}

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 from torch import Tensor
 
 from advbench.defenses.ansm import training
 from advbench.defenses.ansm.network import AnsmNetwork
-from advbench.defenses.ansm.recipe import AnsmRecipe, preset
+from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.defenses.ansm.training import FIRST_STAGE, Epoch, Start, train
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
@@ -418,40 +417,3 @@ def test_damaged_checkpoint_is_named(content, tmp_path):
 def test_less_than_a_batch_is_refused(tmp_path):
     with pytest.raises(AdvbenchError, match=r"4 training images .* batch of 5"):
         run(tmp_path, RECIPE.model_copy(update={"batch": 5}))
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"epochs_first": 0, "epochs_mgr": 0},
-        {"crop": 32, "batch": 1},
-        {"crop": 31},
-        {"depth": "deep"},
-        {"epochs": 3},
-        {"lr_first": 0},
-    ],
-    ids=str,
-)
-def test_recipes_that_cannot_be_trained(fields):
-    with pytest.raises(ValidationError):
-        AnsmRecipe(**fields)
-
-
-def test_presets_are_those_of_the_paper():
-    path = Path(__file__).parents[4] / "shared" / "paper" / "table2.csv"
-    if not path.is_file():
-        pytest.skip("no tables of the paper here")
-    for row in csv.DictReader(io.StringIO(path.read_text())):
-        recipe = AnsmRecipe(**preset(row["victim"], "full"))
-        assert recipe.crop == int(row["size"])
-        assert (recipe.lr_first, recipe.lr_mgr) == (float(row["lr_ffa"]), float(row["lr_mgr"]))
-        assert recipe.epochs_first == int(row["epochs_ffa"])
-        assert recipe.epochs_mgr == int(row["epochs_mgr"])
-        assert (recipe.depth, recipe.first, recipe.target) == ("middle", "ffa", "prediction")
-        assert (recipe.eps, recipe.mask_weight) == (3, 0.3)
-        assert recipe.forged_share == 0  # crops at random
-
-
-def test_small_victims_have_a_crop_that_they_take():
-    assert AnsmRecipe(**preset("hdfnet", "small")).crop == 256
-    assert preset("ifosn", "small") == {}
