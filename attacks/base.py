@@ -16,6 +16,7 @@ from torch import Tensor
 
 from advbench.attacks.batching import default_batch, in_batches, remembering, side_by_side
 from advbench.attacks.precision import Precision, at_precision
+from advbench.attacks.recorded import recorded
 from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError, plain_message
 from advbench.pixels import quantise, to_unit
@@ -171,12 +172,15 @@ class Attack(BaseModel, ABC):
             # Made within, so that images of a caller's inference_mode can be used.
             x = to_unit(images).contiguous()
             y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
-            seen = at_precision(victim, precision)
             with (
                 side_by_side(victim.device, victim.reentrant),
                 self._remembering(victim, images.shape[2:]),
             ):
-                found = self.perturb(seen, x, y, ids, seed, batch or default_batch(victim.device))
+                rows = batch or default_batch(victim.device)
+                seen = at_precision(victim, precision)
+                if seen is victim and len(x):
+                    seen = recorded(victim, x[:rows], self.passes() * len(x))
+                found = self.perturb(seen, x, y, ids, seed, rows)
                 for intensity, adversarial in found.items():
                     store = partial(_stored, adversarial, images, self.budget(intensity))
                     stored = torch.stack(in_batches(range(len(images)), 1, store))

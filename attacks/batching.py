@@ -84,6 +84,11 @@ def side_by_side(device: torch.device, reentrant: bool = True) -> Iterator[None]
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def beside_others() -> bool:
+    """Whether rows have threads of their own here, or this is one of them."""
+    return _pool.get() is not None or _stop.get() is not None
+
+
 def go_on() -> None:
     """To be called between two passes: where :func:`side_by_side` was left, by an interrupt, rows
     that its threads still have would keep the program from ending.

@@ -5,8 +5,9 @@
 FGSM, BIM, PGD and MI-FGSM against torchattacks, at one φ and over the paper's three; PGN against a
 plain transcription of its paper, C&W against five separate runs, for the rest of the paper's grid.
 Peers get the batch whole, the network as torch builds it, and all threads. ``bare`` is the limit:
-as many forward and backward passes of our network, with nothing of an attack around them. Ours and
-theirs take turns; ratios are medians over the turns, with the smallest and the largest.
+as many forward and backward passes of our network, recorded as ours are, with nothing of an attack
+around them. Ours and theirs take turns; ratios are medians over the turns, with the smallest and the
+largest.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor
 import advbench
 from advbench.attacks.base import Attack
 from advbench.attacks.batching import default_batch, in_batches, side_by_side
+from advbench.attacks.recorded import recorded
 from advbench.attacks.reference import reference_mode
 from advbench.attacks.torchattacks_adapter import TwoClasses
 from advbench.cli.progress import Progress
@@ -191,11 +193,12 @@ class Pairs:
             x, y = self.x[list(index)], self.y[list(index)]
             for _ in range(passes):
                 leaf = x.detach().requires_grad_()
-                loss = F.binary_cross_entropy_with_logits(victim.logits(leaf), y)
+                loss = F.binary_cross_entropy_with_logits(seen.logits(leaf), y)
                 torch.autograd.grad(loss, leaf)
             return [None] * len(index)
 
         with reference_mode(victim.network), side_by_side(victim.device, victim.reentrant):
+            seen = recorded(victim, self.x[:batch], passes * len(self.x))
             in_batches(range(len(self.x)), batch, work)
 
     def gradient(self, x: Tensor) -> Tensor:

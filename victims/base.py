@@ -124,6 +124,11 @@ class Victim(ABC):
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         """Modules whose outputs are the features of a third of the network, by name."""
 
+    def recordable(self, height: int, width: int) -> bool:
+        """Whether for all images of a size a pass is the same kernels in the same order, given by
+        the network alone: then it may be recorded, see :mod:`advbench.attacks.recorded`."""
+        return False
+
     def probabilities(self, images: Tensor) -> Tensor:
         """float [0, 1] N×3×H×W → probability of forgery N×1×H×W.
 

@@ -20,7 +20,7 @@ except ImportError:  # the module's name in earlier releases of timm
     from timm.models.legacy_senet import SEBottleneck
 
 from advbench.victims.base import PLAIN_OBJECTIVE, Depth, Size, Victim
-from advbench.victims.tiling import tiled_logits
+from advbench.victims.tiling import SIDE, tiled_logits
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,9 @@ class IFOSN(Victim):
 
     def logits(self, images: Tensor) -> Tensor:
         return tiled_logits(lambda tile: self.network.logits((tile - 0.5) / 0.5), images)
+
+    def recordable(self, height: int, width: int) -> bool:
+        return max(height, width) <= SIDE  # tiles are computed again in the backward pass
 
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         names = {
