@@ -6,8 +6,7 @@ FGSM, BIM, PGD and MI-FGSM against torchattacks, at one φ and over the paper's 
 plain transcription of its paper, C&W against five separate runs, for the rest of the paper's grid.
 Peers get the batch whole, the network as torch builds it, and all threads. ``bare`` is the limit:
 as many forward and backward passes of our network, recorded as ours are, with nothing of an attack
-around them. Ours and theirs take turns; ratios are medians over the turns, with the smallest and the
-largest.
+around them. Both take turns; ratios are medians over the turns, with the smallest and the largest.
 """
 
 from __future__ import annotations

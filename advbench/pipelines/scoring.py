@@ -15,6 +15,7 @@ from torch import Tensor
 
 import advbench
 from advbench.attacks.batching import images_at_once, in_batches, side_by_side
+from advbench.attacks.recorded import recorded
 from advbench.defenses.base import Defense
 from advbench.memory import release_freed
 from advbench.pixels import Image, Mask, pixels_sha256, to_tensor, to_unit
@@ -102,8 +103,9 @@ class Scorer:
         noise = noise_metrics(sample.image, sample.original)
         sha256 = pixels_sha256(sample.image)
         x = to_unit(to_tensor(sample.image).to(victim.device))
+        seen = recorded(victim, x, len(cells))
         for cell in cells:
-            probability = predict(victim, cell, x, sample.sample_id, self.seed)
+            probability = predict(seen, cell, x, sample.sample_id, self.seed)
             at_truth = self.protocol.at_truth_size(probability, truth)
             counts = self.protocol.counts(at_truth, truth, victim.threshold)
             yield (

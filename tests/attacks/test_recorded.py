@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ from advbench.attacks.gradient import InputGradient
 from advbench.attacks.pgd import PGD
 from advbench.attacks.recorded import PAYS_FROM, recorded
 from advbench.attacks.reference import reference_mode
+from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.registry import VICTIMS
+from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
 from advbench.victims.tiling import SIDE
 
@@ -74,15 +77,16 @@ def test_numbers_are_the_victims_own_on_other_images_and_from_several_threads(na
             warnings.simplefilter("error")  # none of the recorder's reaches the user
             twin = in_threads(victim, sample)
         assert twin is not victim
+        with torch.inference_mode():
+            assert torch.equal(twin.probabilities(others[0]), victim.probabilities(others[0]))
         with ThreadPoolExecutor(3) as pool:
             found = list(pool.map(partial(gradient, twin), others * 3))
         for one, own in zip(found, expected * 3, strict=True):
             assert one.abs().amax() > 0
             assert torch.equal(one, own)
         with torch.no_grad():
-            assert torch.equal(twin.probabilities(others[0]), victim.probabilities(others[0]))
-            crop = others[0].repeat(2, 1, 1, 1)  # not what was recorded
-            assert torch.equal(twin.logits(crop), victim.logits(crop))
+            pair = others[0].repeat(2, 1, 1, 1)  # not what was recorded
+            assert torch.equal(twin.logits(pair), victim.logits(pair))
 
 
 def test_an_attack_passes_python_by_and_gives_the_same_bytes() -> None:
@@ -96,6 +100,25 @@ def test_an_attack_passes_python_by_and_gives_the_same_bytes() -> None:
     assert calls[0] == 80
     assert calls[1] < 5
     assert torch.equal(*images)
+
+
+def test_scores_are_the_same_too() -> None:
+    some, victim = pictures(40), Recordable()
+    images = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in some.images]
+    samples = [
+        Sample(name, "", "", image, image, mask.numpy())
+        for name, image, mask in zip(some.ids, images, some.masks, strict=True)
+    ]
+    cells = [Cell(advbench.load_defense("none"), None)]
+    scorer, calls, records = Scorer("toy", victim, protocol("f1/v1")), [], []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        Recordable.calls = 0
+        records.append([r for found in scorer.side_by_side(samples, cells) for _, r in found])
+        calls.append(Recordable.calls)
+    assert calls[0] == 40
+    assert calls[1] < 35
+    assert repr(records[0]) == repr(records[1])
 
 
 def test_it_is_the_victim_itself_where_nothing_is_gained_or_nothing_promised() -> None:
