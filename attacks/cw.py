@@ -116,7 +116,7 @@ class CW(Attack):
             (noise.grad,) = torch.autograd.grad(objective.sum(), noise)
             last = objective.detach()
             first = last if step == 1 else first
-            zeros += (noise.grad == 0).flatten(1).all(1)
+            zeros += noise.grad.abs().amax((1, 2, 3)) == 0
             optimizer.step()
             if self.project == "each":
                 with torch.no_grad():

@@ -25,16 +25,17 @@ SECTIONS = {
         "Attacks",
         "python benchmarks/attack_speed.py --images 4 --pgn-iterations 1 --cw-steps 5",
         "`peer` is torchattacks over the same φ, for PGN a plain transcription, for C&W five runs; "
-        "`bare` is as many passes of our network with nothing around them. Where a `grid_part` is "
-        "given, the row counts that often in the paper's grid of 20 variants.",
+        "`bare` is as many passes of our network, recorded alike, with nothing around them. Where "
+        "a `grid_part` is given, the row counts that often in the paper's grid of 20 variants.",
     ),
     "parity": (
         "What exactness costs",
         "python benchmarks/parity.py",
-        "Against the victim as it is, channels-last and not folded. Folding would be faster, but "
-        "its roundings turn signs, and PGD's steps carry that on: more than one pixel in 10,000, "
-        "and more than 0.001 of F1 for three of four, so it is not done. `pixels` is the share of "
-        "pixels that differ, `f1` the largest difference on one of four images.",
+        "Against the victim as it is, channels-last and not folded. Folding batch normalisation "
+        "and `torch.compile` would be faster, but their roundings turn signs, and PGD's steps "
+        "carry that on: more than one pixel in 10,000, and more than 0.001 of F1 for three of "
+        "four, so neither is done. `pixels` is the share of pixels that differ, `f1` the largest "
+        "difference on one of four images.",
     ),
     "defense_speed": (
         "What a defense adds",
