@@ -20,6 +20,7 @@ from timing import put_out, ratio, table_options, turns
 import advbench
 from advbench.attacks.base import Attack
 from advbench.attacks.batching import in_batches, side_by_side
+from advbench.attacks.recorded import recorded
 from advbench.cli.progress import Progress
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
@@ -113,10 +114,11 @@ def evaluating(
         def work(some: Any) -> list[None]:
             for _ in range(cells * (1 + variants)):
                 with torch.inference_mode():
-                    victim.probabilities(images)
+                    seen.probabilities(images)
             return [None] * len(some)
 
         with side_by_side(victim.device, victim.reentrant):
+            seen = recorded(victim, images, cells * (1 + variants) * len(rows))
             in_batches(range(len(rows)), 1, work)
 
     return _row(f"evaluate {name}", len(rows), turns({"whole": whole, "alone": alone}, repeats))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -104,6 +105,12 @@ class Victim(ABC):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self._with(copy.deepcopy(vars(self), memo))
+
+    def seen_through(self, logits: Callable[[Tensor], Tensor]) -> Self:
+        """A twin on the same network whose logits come from elsewhere."""
+        twin = copy.copy(self)
+        twin.logits = logits  # type: ignore[assignment, method-assign]
+        return twin
 
     def _with(self, attributes: dict[str, Any]) -> Self:
         """A twin that may be changed, and so is nothing that can be loaded."""
