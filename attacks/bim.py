@@ -11,3 +11,7 @@ class BIM(IteratedAttack):
     """FGSM iterated with a small step: the loop as it stands."""
 
     name: ClassVar[str] = "bim"
+
+    @property
+    def from_the_image(self) -> bool:
+        return True

@@ -47,6 +47,11 @@ class BoundedAttack(Attack):
     def intensities(self) -> tuple[float, ...]:
         return self.eps
 
+    @property
+    def from_the_image(self) -> bool:
+        """Whether the first gradient is that at the image itself, the same for all φ."""
+        return False
+
     def budget(self, intensity: float) -> int | None:
         return level_budget(intensity)
 
@@ -72,17 +77,34 @@ class BoundedAttack(Attack):
         """Images × intensities as one stack of rows, ``batch`` at a time."""
         y = self.targets(victim, x, y, batch)
         rows = [(eps, image) for eps in self.eps for image in range(len(x))]
+        firsts = self._first_gradients(victim, x, y, batch)
 
         def attack(chunk: Sequence[tuple[float, int]]) -> list[Adversarial]:
             index = [image for _, image in chunk]
             eps = torch.tensor([eps for eps, _ in chunk], device=x.device) / 255
             keys = [(seed, ids[image], self.name, f"{eps:g}") for eps, image in chunk]
-            gradient = InputGradient(victim, y[index])
+            first = firsts and (firsts[0][index], firsts[1][index])
+            gradient = InputGradient(victim, y[index], first)
             floats = self.perturb_rows(gradient, x[index], eps.view(-1, 1, 1, 1), keys)
             return traced(floats, gradient)
 
         found = in_batches(rows, batch, attack)
         return {eps: found[k * len(x) : (k + 1) * len(x)] for k, eps in enumerate(self.eps)}
+
+    def _first_gradients(
+        self, victim: Victim, x: Tensor, y: Tensor, batch: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """Gradients and losses at the images, where several φ begin with them."""
+        if not self.from_the_image or len(self.eps) == 1:
+            return None
+
+        def attack(index: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+            gradient = InputGradient(victim, y[list(index)])
+            found = gradient(x[list(index)])
+            return list(zip(found, gradient.loss_last, strict=True))
+
+        gradients, losses = zip(*in_batches(range(len(x)), batch, attack), strict=True)
+        return torch.stack(gradients), torch.stack(losses)
 
     def targets(self, victim: Victim, x: Tensor, y: Tensor, batch: int) -> Tensor:
         """The masks of the loss, according to ``target``."""

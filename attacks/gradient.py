@@ -23,14 +23,20 @@ def localization_loss(logits: Tensor, y: Tensor) -> Tensor:
 class InputGradient:
     """∇ₓ J(V(x), y) for a batch, with a trace of what was seen.
 
+    Args:
+        first: where they are known, the gradient and the losses that the first call comes to.
+
     Attributes:
         victim, y: what it is the gradient of.
         loss_first, loss_last: J per image at the first and the last call.
         zero_gradients: calls per image whose gradient was zero everywhere.
     """
 
-    def __init__(self, victim: Victim, y: Tensor) -> None:
+    def __init__(
+        self, victim: Victim, y: Tensor, first: tuple[Tensor, Tensor] | None = None
+    ) -> None:
         self.victim, self.y = victim, y
+        self._first = first
         self.loss_first: Tensor | None = None
         self.loss_last = torch.zeros(len(y), device=y.device)
         self.zero_gradients = torch.zeros(len(y), dtype=torch.long, device=y.device)
@@ -38,16 +44,19 @@ class InputGradient:
     def __call__(self, x: Tensor) -> Tensor:
         """Gradient at ``x``, M×3×H×W, where M is a multiple of the batch (neighbours stacked
         before images); the loss is summed over rows, so each row has its own gradient."""
-        go_on()
-        x = x.detach().requires_grad_()
         copies = len(x) // len(self.y)
-        losses = localization_loss(self.victim.logits(x), self.y.repeat(copies, 1, 1, 1))
-        (gradient,) = torch.autograd.grad(losses.sum(), x)
-        gradient = gradient.contiguous()
+        (gradient, losses), self._first = self._first or self._passed(x, copies), None
         with torch.no_grad():
-            self.loss_last = losses.detach().view(copies, -1).mean(0)
+            self.loss_last = losses.view(copies, -1).mean(0)
             if self.loss_first is None:
                 self.loss_first = self.loss_last
             zero = gradient.abs().amax((1, 2, 3)) == 0
             self.zero_gradients += zero.view(copies, -1).sum(0)
         return gradient
+
+    def _passed(self, x: Tensor, copies: int) -> tuple[Tensor, Tensor]:
+        go_on()
+        x = x.detach().requires_grad_()
+        losses = localization_loss(self.victim.logits(x), self.y.repeat(copies, 1, 1, 1))
+        (gradient,) = torch.autograd.grad(losses.sum(), x)
+        return gradient.contiguous(), losses.detach()

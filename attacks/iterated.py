@@ -48,7 +48,7 @@ class IteratedAttack(BoundedAttack):
         return super().brief().model_copy(update={"iterations": steps})
 
     def passes(self) -> int:
-        return len(self.eps) * self.iterations
+        return len(self.eps) * self.iterations - self.from_the_image * (len(self.eps) - 1)
 
     def start(self, x: Tensor, eps: Tensor, keys: Sequence[tuple[object, ...]]) -> Tensor:
         """Where the iteration begins: the image itself."""

@@ -23,6 +23,10 @@ class MIFGSM(IteratedAttack):
 
     decay: Annotated[float, Field(ge=0)] = 1.0
 
+    @property
+    def from_the_image(self) -> bool:
+        return True
+
     def direction(
         self, gradient: InputGradient, eps: Tensor, keys: Sequence[tuple[object, ...]]
     ) -> Direction:

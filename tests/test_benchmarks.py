@@ -259,7 +259,7 @@ def test_table3_cost(script):
     once = 2 * 3 * 4 * 9 * 32 * 32 / 1e9
     assert (found.forward, found.both) == (once, 2 * once)
     rows = {row["victim"]: row for row in run(module, "--peak", 100, "--share", 1)}
-    assert rows["all"]["passes"] == 4 * 3317 * (1 + 3 * 3 * 10 + 3 * 20 * 20 + 250)
+    assert rows["all"]["passes"] == 4 * 3317 * (1 + 28 + 30 + 28 + 3 * 20 * 20 + 250)
     hours = (rows["hdfnet"]["pflop_attacks"] + rows["hdfnet"]["pflop_scores"]) / 0.1 / 3600
     assert rows["hdfnet"]["hours_1_gpu"] == pytest.approx(hours, abs=0.06)
     assert rows["all"]["hours_8_gpus"] == pytest.approx(rows["all"]["hours_1_gpu"] / 8, abs=0.2)

@@ -67,7 +67,7 @@ def test_the_batch_that_fitted_is_taken_the_next_time(monkeypatch: pytest.Monkey
         if len(images) > 2:
             raise torch.OutOfMemoryError("injected")
 
-    victim, attack = Toy(wavy_net(), watch), ALL["bim"]
+    victim, attack = Toy(wavy_net(), watch), ALL["pgd"]
     sides = tuple(pictures(1).images.shape[2:])
     assert attack.rows_at_once(victim, sides) == batching.GPU_ROWS
     pictures(4).attacked(attack, victim)

@@ -189,9 +189,9 @@ def test_settings_from_a_command_line(
 
 
 def test_cost_of_the_grid_of_the_paper() -> None:
-    """FGSM 1, BIM, PGD and MI-FGSM 30, PGN 1200, C&W 250 passes an image."""
+    """PGD 30, BIM and MI-FGSM 2 less (the first gradient is that of all φ), PGN 1200, C&W 250."""
     found = {kind.name: kind().passes() for kind in KINDS}
-    expected = {"fgsm": 1, "bim": 30, "pgd": 30, "mifgsm": 30, "pgn": 1200, "cw": 250}
+    expected = {"fgsm": 1, "bim": 28, "pgd": 30, "mifgsm": 28, "pgn": 1200, "cw": 250}
     assert found == expected
 
 
