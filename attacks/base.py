@@ -166,6 +166,8 @@ class Attack(BaseModel, ABC):
             ValueError: dtypes or shapes that do not fit together.
         """
         _check(images, masks, ids)
+        if not len(images):
+            return {self.variant_name(i): Result(images.cpu(), []) for i in self.intensities}
         images = images.to(victim.device)
         results = {}
         with reference_mode(victim.network, precision):
@@ -178,7 +180,7 @@ class Attack(BaseModel, ABC):
             ):
                 rows = batch or default_batch(victim.device)
                 seen = at_precision(victim, precision)
-                if seen is victim and len(x):
+                if seen is victim:
                     seen = recorded(victim, x[:rows], self.passes() * len(x))
                 found = self.perturb(seen, x, y, ids, seed, rows)
                 for intensity, adversarial in found.items():

@@ -95,7 +95,7 @@ class BoundedAttack(Attack):
         self, victim: Victim, x: Tensor, y: Tensor, batch: int
     ) -> tuple[Tensor, Tensor] | None:
         """Gradients and losses at the images, where several φ begin with them."""
-        if not self.from_the_image or len(self.eps) == 1:
+        if not self.from_the_image or len(self.eps) == 1 or not len(x):
             return None
 
         def attack(index: Sequence[int]) -> list[tuple[Tensor, Tensor]]:

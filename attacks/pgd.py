@@ -24,10 +24,6 @@ class PGD(IteratedAttack):
 
     random_start: Literal["uniform", "grid", "none"] = "uniform"
 
-    @property
-    def from_the_image(self) -> bool:
-        return self.random_start == "none"
-
     def start(self, x: Tensor, eps: Tensor, keys: Sequence[tuple[object, ...]]) -> Tensor:
         if self.random_start == "none":
             return x

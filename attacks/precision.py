@@ -24,4 +24,4 @@ def at_precision(victim: Victim, precision: Precision) -> Victim:
         with torch.autocast(images.device.type, torch.bfloat16):
             return exact(images).float()
 
-    return victim.seen_through(logits)
+    return victim.seen_through(logits=logits)

@@ -118,7 +118,8 @@ def evaluating(
             return [None] * len(some)
 
         with side_by_side(victim.device, victim.reentrant):
-            seen = recorded(victim, images, cells * (1 + variants) * len(rows))
+            passes = cells * (1 + variants) * len(rows)
+            seen = recorded(victim, images, passes, "probabilities")
             in_batches(range(len(rows)), 1, work)
 
     return _row(f"evaluate {name}", len(rows), turns({"whole": whole, "alone": alone}, repeats))

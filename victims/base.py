@@ -106,10 +106,10 @@ class Victim(ABC):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self._with(copy.deepcopy(vars(self), memo))
 
-    def seen_through(self, logits: Callable[[Tensor], Tensor]) -> Self:
-        """A twin on the same network whose logits come from elsewhere."""
+    def seen_through(self, **passes: Callable[[Tensor], Tensor]) -> Self:
+        """A twin on the same network whose ``logits`` or ``probabilities`` come from elsewhere."""
         twin = copy.copy(self)
-        twin.logits = logits  # type: ignore[assignment, method-assign]
+        vars(twin).update(passes)
         return twin
 
     def _with(self, attributes: dict[str, Any]) -> Self:
@@ -133,7 +133,9 @@ class Victim(ABC):
 
     def recordable(self, height: int, width: int) -> bool:
         """Whether for all images of a size a pass is the same kernels in the same order, given by
-        the network alone: then it may be recorded, see :mod:`advbench.attacks.recorded`."""
+        the network alone, and leaves nothing behind: then it may be recorded, see
+        :mod:`advbench.attacks.recorded`. Said of the class that defines it; a subclass that only
+        adds to it says so again."""
         return False
 
     def probabilities(self, images: Tensor) -> Tensor:

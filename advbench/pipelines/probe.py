@@ -94,7 +94,9 @@ def _as_later(request: Request, image: Image) -> None:
     victim = request.victim
     if request.precision == "fp32":
         with reference_mode(victim.network), side_by_side(victim.device, victim.reentrant):
-            recorded(victim, to_unit(to_tensor(image)).to(victim.device), PAYS_FROM)
+            x = to_unit(to_tensor(image)).to(victim.device)
+            recorded(victim, x, PAYS_FROM)
+            recorded(victim, x, PAYS_FROM, "probabilities")
 
 
 def _pair(request: Request, row: Row) -> tuple[Image, Mask]:

@@ -103,7 +103,7 @@ class Scorer:
         noise = noise_metrics(sample.image, sample.original)
         sha256 = pixels_sha256(sample.image)
         x = to_unit(to_tensor(sample.image).to(victim.device))
-        seen = recorded(victim, x, len(cells))
+        seen = recorded(victim, x, len(cells), "probabilities")
         for cell in cells:
             probability = predict(seen, cell, x, sample.sample_id, self.seed)
             at_truth = self.protocol.at_truth_size(probability, truth)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from advbench.attacks.base import Attack
+from advbench.attacks.bim import BIM
+from advbench.attacks.mifgsm import MIFGSM
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
 
@@ -74,6 +76,38 @@ def test_intensities_do_not_know_of_each_other(name: str) -> None:
     for intensity in attack.intensities:
         alone |= by_name(attack.only([intensity]), [batch])
     assert alone == whole
+
+
+class Shifted(BIM):
+    """Follows the gradient of a moved image."""
+
+    def direction(self, gradient, eps, keys):
+        return lambda x: gradient(x.roll(1, 3)).roll(-1, 3)
+
+
+class Elsewhere(MIFGSM):
+    """Begins beside the image, further away the larger φ is."""
+
+    def start(self, x, eps, keys):
+        return (x + eps).clamp(0, 1)
+
+
+@pytest.mark.parametrize("kind", [Shifted, Elsewhere])
+def test_nor_do_those_of_a_subclass_with_another_beginning(kind: type[BIM]) -> None:
+    """What they have in common is that of the plain attack alone."""
+    attack, batch, rows = kind(eps=(1, 3), iterations=4), pictures(2), []
+    whole = by_name(attack, [batch])
+    assert by_name(attack.only([1]), [batch]) | by_name(attack.only([3]), [batch]) == whole
+    batch.attacked(attack, Toy(wavy_net(), lambda images: rows.append(len(images))))
+    assert sum(rows) / 2 == attack.passes() == 8
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_images(name: str) -> None:
+    nothing = pictures(1).take([]).attacked(ALL[name], Toy(wavy_net()))
+    assert nothing.keys() == {ALL[name].variant_name(i) for i in ALL[name].intensities}
+    for result in nothing.values():
+        assert result.images.shape == (0, 3, 7, 11)
 
 
 @pytest.mark.parametrize("name", ALL)
