@@ -42,6 +42,9 @@ ABLATED = ("ifosn", "code")  # the victims of the paper's Tables IV to VI
 @click.option("--train-dataset", help="What the ablations' networks learn from [the --dataset].")
 @several("--weights", metavar="VICTIM=PATH", help="Checkpoints of victims [the built-in ones].")
 @several("--ansm-weights", metavar="PATH", help="table3: networks of train ansm [the shipped].")
+@click.option(
+    "--start", metavar="PATH", help="table4 to 6: what the networks begin from, see train ansm."
+)
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
 @limit_option
 @size_option
@@ -56,6 +59,7 @@ def reproduce(
     train_dataset: str | None,
     weights: Sequence[str],
     ansm_weights: Sequence[str],
+    start: str | None,
     pairs: Sequence[str],
     limit: int | None,
     size: Any,
@@ -75,8 +79,10 @@ def reproduce(
     default = ("all",) if table == "table3" else ABLATED
     names = chosen(VICTIMS, victim or default)
     checkpoints = by_victim(weights, names)
-    if table == "table3" and (pairs or train_dataset):
-        raise AdvbenchError("table3 trains nothing: --set and --train-dataset are for table4 to 6")
+    if table == "table3" and (pairs or train_dataset or start):
+        raise AdvbenchError(
+            "table3 trains nothing: --set, --start and --train-dataset are for table4 to 6"
+        )
     if table != "table3" and ansm_weights:
         raise AdvbenchError(f"{table} trains its own networks: --ansm-weights is for table3")
 
@@ -113,6 +119,7 @@ def reproduce(
             weights=ansm_weights,
             training=opened(train_dataset) if train_dataset else None,
             recipe=parse_settings(pairs),
+            start=start,
         )
         found = run(table, request, progress.measured_in("steps"))
     path = out / "reproduce" / ("-".join([table, *victim]) + ".csv")

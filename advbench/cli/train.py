@@ -135,7 +135,6 @@ def ansm(
     advbench train ansm --victim hdfnet --start mvssnet
     advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
     """
-    from advbench.defenses.ansm.files import shipped_path
     from advbench.defenses.ansm.recipe import AnsmRecipe, preset
     from advbench.engines.processes import Processes
     from advbench.pipelines.load import load_dataset
@@ -152,10 +151,6 @@ def ansm(
             dataset, out, "train", progress.note, progress.counting("building", "images")
         )
         chosen_size = size or frozen.size
-        first = None
-        if start:
-            known = start in VICTIMS.names()
-            first = shipped_path(start, chosen_size) if known else Path(start)
         folder = to or Path("runs") / f"ansm-{name}-{chosen_size}-{data.id}"
         epochs = recipe.epochs_first + recipe.epochs_mgr
 
@@ -178,7 +173,7 @@ def ansm(
             progress.counting("FGSM pairs", "images"),
             report,
             processes,
-            first,
+            start,
         )
     if processes.rank == 0:
         click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")

@@ -18,7 +18,7 @@ from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Split
 from advbench.defenses.ansm.defense import ANSM
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
-from advbench.defenses.ansm.training import FIRST_STAGE
+from advbench.defenses.ansm.training import FIRST_STAGE, Start
 from advbench.errors import AdvbenchError
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.provenance import victim_identity
@@ -80,6 +80,7 @@ class Request:
         weights: networks of ANSM for Table III; the shipped ones where empty.
         training: dataset to train the ablations' networks on.
         recipe: changes of the victims' presets, for quick looks.
+        start: what every network begins from, as in :func:`train_ansm`; random weights otherwise.
     """
 
     out: Path
@@ -90,6 +91,7 @@ class Request:
     weights: Sequence[str] = ()
     training: Dataset | None = None
     recipe: Mapping[str, Any] | None = None
+    start: str | Path | None = None
 
 
 def reproduce(
@@ -158,13 +160,18 @@ class _Run:
                 ANSM(weights=tuple(request.weights)).for_victim(victim_identity(victim))
             else:
                 for changes in ABLATIONS[table].strategies.values():
-                    self.recipe(victim, changes)
+                    self.start(victim, self.recipe(victim, changes))
 
     def recipe(self, victim: Victim, changes: Mapping[str, Any]) -> AnsmRecipe:
         """The victim's preset, the request's changes, and a strategy's on top."""
         settings = preset(victim.name, victim.size) | dict(self.request.recipe or {})
         decided = {key: value for key, value in changes.items() if value is not None}
         return recipe_of(AnsmRecipe, settings | decided)
+
+    def start(self, victim: Victim, recipe: AnsmRecipe) -> Start | None:
+        """What the victim's network begins from."""
+        path = self.request.start
+        return Start.read(path, victim.size, recipe.upsampling) if path else None
 
     def table3(self) -> pd.DataFrame:
         return pd.concat(
@@ -255,7 +262,9 @@ class _Run:
         parts = (victim.name, victim.size, dataset.id, recipe.first, recipe.depth, recipe.target)
         rows = {split: dataset.select(split, label=1) for split in ("train", "val")}
         content = content_of([*rows["train"], *rows["val"]])
+        start = self.start(victim, recipe)
         decisive = recipe.model_dump_json() + victim.weights.sha256 + content
+        decisive += start.sha256 if start else ""
         digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
         lengths = f"{recipe.epochs_first}+{recipe.epochs_mgr}"
         name = "-".join(["ansm", *parts, lengths, digest])
@@ -281,6 +290,7 @@ class _Run:
             folder,
             pairs / "shards",
             report=lambda epoch: self.progress(f"training {name}", epoch.epoch + 1, epochs),
+            start=self.request.start,
             after=after,
         )
         return self.trained[folder]

@@ -39,7 +39,7 @@ def train_ansm(
     progress: Progress = lambda done, total: None,
     report: Callable[[training.Epoch], None] = lambda epoch: None,
     processes: Processes | None = None,
-    start: Path | None = None,
+    start: str | Path | None = None,
     after: Path | None = None,
 ) -> Path:
     """:func:`advbench.defenses.ansm.training.train` on a dataset's forged images.
@@ -49,7 +49,7 @@ def train_ansm(
             there is made on the fly and kept in memory.
         limit: the first so many training images.
         progress: of the pairs.
-        start: a file of ANSM weights to begin from.
+        start: a file of ANSM weights to begin from, or the victim whose shipped ones they are.
         after: folder of a run of the first stage alone, to go on after.
 
     Raises:

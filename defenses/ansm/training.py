@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advbench.defenses.ansm.features import tapped
-from advbench.defenses.ansm.files import read_network
+from advbench.defenses.ansm.files import read_network, shipped_path
 from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
 from advbench.defenses.ansm.network import AnsmNetwork, Size
 from advbench.defenses.ansm.recipe import AnsmRecipe, Upsampling
@@ -58,12 +58,14 @@ class Start:
     state: dict[str, Tensor]
 
     @classmethod
-    def read(cls, path: Path, size: Size, upsampling: Upsampling) -> Self:
-        """Those in a file.
+    def read(cls, source: str | Path, size: Size, upsampling: Upsampling) -> Self:
+        """Those in a file, or the shipped ones of the victim of that name.
 
         Raises:
             AdvbenchError: the file holds no ANSM network of this size and upsampling.
         """
+        shipped = shipped_path(str(source), size)
+        path = shipped if shipped.is_file() else Path(source)
         if not path.is_file():
             raise AdvbenchError(
                 f"--start {path}: no such file; give weights that advbench train ansm wrote, or "

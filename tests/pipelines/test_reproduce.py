@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,6 +130,27 @@ def test_first_stage_is_trained_once(request_, toy):
         curves[name] = (folder / "curve.csv").read_text().splitlines()
     assert [len(lines) for lines in curves.values()] == [3, 3, 2]
     assert curves["ffa+mgr_gt"][:2] == curves["ffa+mgr_pred"][:2] == curves["ffa"]
+
+
+def test_a_start_is_that_of_every_network(request_):
+    """Its hash is in their cards, and they lie beside those from random weights."""
+    reproduce("table5", request_)
+    folder = request_.out / "reproduce"
+    before = set(folder.glob("ansm-*"))
+    (start,) = folder.glob("ansm-*-pwr-*/*.safetensors")
+    reproduce("table6", replace(request_, start=start))
+    after = set(folder.glob("ansm-*")) - before
+    assert len(after) == 5
+    known = hashlib.sha256(start.read_bytes()).hexdigest()
+    for run in after:
+        (card,) = run.glob("*.json")
+        assert json.loads(card.read_text())["start_sha256"] == known
+
+
+def test_a_start_is_looked_for_before_anything_is_done(request_, monkeypatch):
+    monkeypatch.setattr(pipeline.generate, "generate", None)
+    with pytest.raises(AdvbenchError, match="--start nowhere: no such file"):
+        reproduce("table4", replace(request_, start="nowhere"))
 
 
 def test_table3_and_its_control(request_, toy, monkeypatch, tmp_path):
