@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from advbench.pixels import Image
 from advbench.scores.metrics import auc, noise_metrics
@@ -113,6 +114,27 @@ def test_ssim_by_hand() -> None:
         mx, my = x.mean(), y.mean()
         values.append((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
     assert noise_metrics(one, other).ssim == pytest.approx(float(np.mean(values)))
+
+
+@pytest.mark.parametrize(
+    "shape", [(7, 7), (5, 9), (64, 31), (3, 3)], ids=["window", "small", "picture", "smallest"]
+)
+def test_noise_as_scikit_image_measures_it(shape: tuple[int, int]) -> None:
+    """On pictures as noisy as any, and from black to white."""
+    rng = np.random.default_rng(2)
+    one = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    near = np.clip(one.astype(int) + rng.integers(-3, 4, one.shape), 0, 255).astype(np.uint8)
+    window = min(7, *shape)
+    for other in (near, 255 - one, np.zeros_like(one), np.full_like(one, 255)):
+        found = noise_metrics(other, one)
+        expected = structural_similarity(
+            one, other, data_range=255, channel_axis=2, win_size=window
+        )
+        assert found.ssim == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        assert found.psnr == pytest.approx(peak_signal_noise_ratio(one, other, data_range=255))
+    black, white = np.zeros_like(one), np.full_like(one, 255)
+    expected = structural_similarity(black, white, data_range=255, channel_axis=2, win_size=window)
+    assert noise_metrics(black, white).ssim == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("side", "defined"), [(1, False), (2, False), (3, True), (6, True)])
