@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from advbench.attacks.reference import reference_mode
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.engines.local import Local
@@ -170,10 +171,12 @@ def _score(
     identity = victim_identity(scorer.victim)
     records: dict[Cell, list[Record]] = {cell: [] for cell in keys}
     samples = _samples(variant, Originals(originals))
-    for scored in scorer.side_by_side(samples, list(keys)):
-        for cell, record in scored:
-            records[cell].append(record)
-        report(len(keys))
+    # In fp32 whatever the caller's switches, as the images were made: cuDNN's default is TF32.
+    with reference_mode(scorer.victim.network):
+        for scored in scorer.side_by_side(samples, list(keys)):
+            for cell, record in scored:
+                records[cell].append(record)
+            report(len(keys))
     for cell, rows in records.items():
         write_records(_path(request, scorer.dataset, identity, variant, cell), rows, keys[cell])
     return len(variant.sample_ids) * len(keys)

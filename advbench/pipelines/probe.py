@@ -75,7 +75,9 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
         per_gradient[attack.label] = seconds / (copies * max(1, brief.passes()))
     sample = Sample(typical.sample_id, "", "", attacked, image, truth)
     fixed = request.victim.working_side is not None
-    list(scorer.records(sample, cells))
+    with reference_mode(request.victim.network):
+        list(scorer.records(sample, cells))
+        scoring = _seconds(lambda: list(scorer.side_by_side([sample] * copies, cells)))
     ratio = 1.0 if fixed else mean / (typical.height * typical.width)
     return Speed(
         {label: ratio * seconds for label, seconds in per_gradient.items()},
@@ -84,7 +86,7 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
             for attack in request.attacks
             for intensity in attack.intensities
         },
-        ratio / copies * _seconds(lambda: list(scorer.side_by_side([sample] * copies, cells))),
+        ratio / copies * scoring,
         _encoded(image, ratio)[1],
     )
 

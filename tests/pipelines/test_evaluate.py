@@ -34,6 +34,27 @@ def request_(out) -> Request:
     return Request(out, defenses, protocol("f1/v1"))
 
 
+def test_scores_are_in_fp32_whatever_the_caller_has_set(request_, toy, out, monkeypatch):
+    seen, plain = [], toy.probabilities
+
+    def watched(images):
+        seen.append((torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")))
+        return plain(images)
+
+    monkeypatch.setattr(toy, "probabilities", watched)
+    before, threads = torch.backends.cudnn.allow_tf32, torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            evaluate(request_, lambda identity: toy)
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+        torch.set_num_threads(threads)
+    assert set(seen) == {(False, False)}
+
+
 def test_records_equal_an_independent_computation(request_, toy, out):
     evaluate(request_, lambda identity: toy)
     records = read_records(out / "records")
