@@ -97,7 +97,7 @@ def test_reproduce(toy, imported, advbench_command):
             "--weights hdfnet=x: give VICTIM=PATH, VICTIM of",
         ),
         ("table4 --ansm-weights x", "table4 trains its own networks: --ansm-weights is"),
-        ("table3 --set crop=32", "table3 trains nothing: --set and --train-dataset are"),
+        ("table3 --set crop=32", "table3 trains nothing: --set, --start and --train-dataset are"),
         ("table5 --dataset nothing", "unknown dataset 'nothing'"),
         ("table5 --victim coed", "unknown victim 'coed'"),
     ],
