@@ -102,11 +102,18 @@ WAYS: dict[str, Callable[[Victim, Tensor], Victim]] = {
 
 @click.command()
 @click.option("--victim", "names", multiple=True, help="All.")
+@click.option("--way", "ways", type=click.Choice(list(WAYS)), multiple=True, help="All.")
 @click.option("--images", "count", type=click.IntRange(min=1), default=4, show_default=True)
 @table_options
-def main(names: tuple[str, ...], count: int, csv_path: Path | None, as_json: bool) -> None:
+def main(
+    names: tuple[str, ...],
+    ways: tuple[str, ...],
+    count: int,
+    csv_path: Path | None,
+    as_json: bool,
+) -> None:
     """Print the table."""
-    names = names or tuple(VICTIMS.standard())
+    names, ways = names or tuple(VICTIMS.standard()), ways or tuple(WAYS)
     dataset = load_dataset("builtin", cache_folder())
     rows = dataset.select("test", label=1, limit=count)
     found: list[dict[str, Any]] = []
@@ -116,11 +123,11 @@ def main(names: tuple[str, ...], count: int, csv_path: Path | None, as_json: boo
             pairs = [(victim.fit(dataset.image(row)), dataset.mask(row)) for row in rows]
             images = [to_tensor(image) for image, _ in pairs]
             masks = [torch.from_numpy(fit_mask(mask, image).copy())[None] for image, mask in pairs]
-            for way, change in WAYS.items():
-                other = change(victim, to_unit(images[0]))
+            for way in ways:
+                other = WAYS[way](victim, to_unit(images[0]))
                 row = compared(victim, other, images, masks)
                 found.append({"victim": name, "way": way, **row})
-                progress.update("comparing", len(found), len(WAYS) * len(names), "ways")
+                progress.update("comparing", len(found), len(ways) * len(names), "ways")
     put_out(
         found,
         csv_path,
