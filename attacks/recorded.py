@@ -56,7 +56,7 @@ def recorded(victim: Victim, sample: Tensor, passes: int, which: Which = "logits
         return victim
     with _one_at_a_time:
         graphs = _graphs.get(victim)
-        if graphs is None or not graphs.are_of(victim):
+        if graphs is None or graphs.outdated():
             graphs = _graphs[victim] = _Graphs(victim)
         graph = graphs.get(victim, sample, passes, which)
     if graph is None:
@@ -94,13 +94,13 @@ class _Graphs:
         self._passes: Counter[object] = Counter()
         self._made: dict[object, Pass | None] = {}
 
-    def are_of(self, victim: Victim) -> bool:
-        """Whether the victim is still what it was."""
+    def outdated(self) -> bool:
+        """Whether the victim is no longer what it was."""
         now = self._contents()
         return (
-            len(now) == len(self._held)
-            and all(map(operator.is_, now, self._held))
-            and (not self._usable or self._versions == self._contents_versions())
+            len(now) != len(self._held)
+            or not all(map(operator.is_, now, self._held))
+            or (self._usable and self._versions != self._contents_versions())
         )
 
     def get(self, victim: Victim, sample: Tensor, passes: int, which: Which) -> Pass | None:
