@@ -136,6 +136,7 @@ def ansm(
     advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
     """
     from advbench.defenses.ansm.recipe import AnsmRecipe, preset
+    from advbench.defenses.ansm.training import Start
     from advbench.engines.processes import Processes
     from advbench.pipelines.load import load_dataset
     from advbench.pipelines.recipes import recipe_of
@@ -147,10 +148,11 @@ def ansm(
     with Progress(quiet=processes.rank > 0) as progress:
         frozen = cls.load(size=victim_size, weights=weights_source(weights), device=where)
         recipe = recipe_of(AnsmRecipe, preset(name, frozen.size) | parse_settings(pairs))
+        chosen_size = size or frozen.size
+        first = Start.read(start, chosen_size, recipe.upsampling) if start else None
         data = load_dataset(
             dataset, out, "train", progress.note, progress.counting("building", "images")
         )
-        chosen_size = size or frozen.size
         folder = to or Path("runs") / f"ansm-{name}-{chosen_size}-{data.id}"
         epochs = recipe.epochs_first + recipe.epochs_mgr
 
@@ -173,7 +175,7 @@ def ansm(
             progress.counting("FGSM pairs", "images"),
             report,
             processes,
-            start,
+            first,
         )
     if processes.rank == 0:
         click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")

@@ -80,7 +80,7 @@ class Request:
         weights: networks of ANSM for Table III; the shipped ones where empty.
         training: dataset to train the ablations' networks on.
         recipe: changes of the victims' presets, for quick looks.
-        start: what every network begins from, as in :func:`train_ansm`; random weights otherwise.
+        start: what every network begins from, as :meth:`Start.read` takes it; random weights otherwise.
     """
 
     out: Path
@@ -290,7 +290,7 @@ class _Run:
             folder,
             pairs / "shards",
             report=lambda epoch: self.progress(f"training {name}", epoch.epoch + 1, epochs),
-            start=self.request.start,
+            start=start,
             after=after,
         )
         return self.trained[folder]

@@ -39,7 +39,7 @@ def train_ansm(
     progress: Progress = lambda done, total: None,
     report: Callable[[training.Epoch], None] = lambda epoch: None,
     processes: Processes | None = None,
-    start: str | Path | None = None,
+    start: training.Start | None = None,
     after: Path | None = None,
 ) -> Path:
     """:func:`advbench.defenses.ansm.training.train` on a dataset's forged images.
@@ -49,14 +49,13 @@ def train_ansm(
             there is made on the fly and kept in memory.
         limit: the first so many training images.
         progress: of the pairs.
-        start: a file of ANSM weights to begin from, or the victim whose shipped ones they are.
+        start: weights to begin from, random ones otherwise.
         after: folder of a run of the first stage alone, to go on after.
 
     Raises:
         AdvbenchError: the dataset has no training or no validation split, or ``start`` is no
             network of this size.
     """
-    first = training.Start.read(start, size, recipe.upsampling) if start else None
     rows = {
         "train": dataset.select("train", label=1, limit=limit),
         "val": dataset.select("val", label=1),
@@ -88,7 +87,7 @@ def train_ansm(
         folder,
         report,
         processes,
-        first,
+        start,
         after,
     )
 

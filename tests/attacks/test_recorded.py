@@ -264,8 +264,7 @@ class Attentive(nn.Module):
 
 def test_a_network_with_a_way_of_its_own_for_scores() -> None:
     class Attending(Recordable):
-        def recordable(self, height: int, width: int) -> bool:
-            return True
+        recordable = Recordable.recordable
 
     victim, sample = Attending(), torch.rand(1, 3, 8, 8)
     victim.network = Attentive().eval().requires_grad_(False)
@@ -280,29 +279,25 @@ def test_a_network_with_a_way_of_its_own_for_scores() -> None:
 
 def test_a_promise_that_is_not_kept_costs_nothing() -> None:
     class Moody(Recordable):
-        def recordable(self, height: int, width: int) -> bool:
-            return True
+        recordable = Recordable.recordable
 
         def logits(self, images: Tensor) -> Tensor:
             return super().logits(images) + torch.rand(())
 
     class Branching(Moody):
-        def recordable(self, height: int, width: int) -> bool:
-            return True
+        recordable = Recordable.recordable
 
         def logits(self, images: Tensor) -> Tensor:
             return Recordable.logits(self, images) * (1 if images.mean() > 0.5 else 2)
 
     class BySize(Moody):
-        def recordable(self, height: int, width: int) -> bool:
-            return True
+        recordable = Recordable.recordable
 
         def logits(self, images: Tensor) -> Tensor:
             return {16: images[:, :1]}[images.shape[2]]
 
     class Broken(Moody):
-        def recordable(self, height: int, width: int) -> bool:
-            return True
+        recordable = Recordable.recordable
 
         def logits(self, images: Tensor) -> Tensor:
             raise MemoryError("not today")
