@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -38,15 +39,12 @@ ENTRANCES = {"advbench", "advbench.__main__"}
 
 
 def modules() -> list[tuple[str, Path]]:
-    folders = {"advbench": "advbench"} | {
-        name: f"advbench.{name}" for name in ("attacks", "defenses", "victims", "manifests")
-    }
     found = []
-    for folder, package in folders.items():
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            parts = path.relative_to(ROOT / folder).with_suffix("").parts
-            found.append((".".join([package, *parts]).removesuffix(".__init__"), path))
-    return found
+    for folder, _, names in os.walk(ROOT / "advbench", followlinks=True):
+        for path in (Path(folder, name) for name in sorted(names) if name.endswith(".py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found.append((".".join(parts).removesuffix(".__init__"), path))
+    return sorted(found)
 
 
 def room(module: str) -> str | None:
