@@ -80,7 +80,7 @@ class Request:
         weights: networks of ANSM for Table III; the shipped ones where empty.
         training: dataset to train the ablations' networks on.
         recipe: changes of the victims' presets, for quick looks.
-        start: what every network begins from, as :meth:`Start.read` takes it; random weights otherwise.
+        start: what every network begins from (:meth:`Start.read`); random weights otherwise.
     """
 
     out: Path
