@@ -1,12 +1,26 @@
-"""Files that are whole or absent: temporary name, fsync, rename."""
+"""Files and folders that are whole or absent: temporary name, fsync, rename.
+
+Whoever writes a temporary file holds a lock on it: ``flock``, which the kernel drops when the
+process ends and NFS passes on to other machines. One that nobody holds was left by a kill; it is
+removed as soon as anything is written into that folder again.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
-from contextlib import suppress
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
+
+TEMPORARY = re.compile(r".+\.tmp-advbench-[0-9a-f]{16}")
+_FOLDER = ".folder"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -16,29 +30,44 @@ def write_atomically(path: Path, data: bytes) -> None:
         OSError: the disk is full, the folder is read-only; the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
+    _tidy(path.parent)
+    with _temporary(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        # Still locked: a cleaner never takes it for stale, nor the new file for a temporary one.
+        Path(file.name).replace(path)
     _fsync_folder(path.parent)
 
 
-def remove_stale_temporaries(folder: Path) -> None:
-    """Remove temporary files left by processes that no longer run."""
-    for temporary in folder.rglob("*.tmp-*"):
-        process = temporary.name.rpartition("-")[2]
-        if not re.fullmatch("[0-9]{1,9}", process):
-            continue
-        if int(process) != os.getpid() and not is_running(int(process)):
-            with suppress(OSError):
-                temporary.unlink()
+@contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """Make an empty folder beside ``target``, removed at the end unless it was renamed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale_temporaries(target.parent, recursive=False)
+    with _temporary(target) as lock:
+        folder = _folder_of(Path(lock.name))
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def temporaries(folder: Path, recursive: bool = True) -> Iterator[Path]:
+    """Yield the temporary files in ``folder``, those that are being written included."""
+    for path in folder.rglob("*") if recursive else folder.glob("*"):
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
+            yield path
+
+
+def remove_stale_temporaries(folder: Path, recursive: bool = True) -> None:
+    """Remove temporary files that no process on any machine holds."""
+    for path in temporaries(folder, recursive):
+        with suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(_folder_of(path), ignore_errors=True)
+            path.unlink()
 
 
 def file_sha256(path: Path) -> str:
@@ -47,15 +76,33 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def is_running(process: int) -> bool:
-    """Whether a process of that number runs."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+@lru_cache(maxsize=4096)
+def _tidy(folder: Path) -> None:
+    """Clear a folder of stale temporaries, once a process."""
+    remove_stale_temporaries(folder, recursive=False)
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[BinaryIO]:
+    """Open a new file beside ``target``, locked, and removed at the end unless it was renamed."""
+    while True:
+        name = target.with_name(f"{target.name}.tmp-advbench-{secrets.token_hex(8)}")
+        with name.open("x+b") as file:
+            try:
+                # Shared, since HDF5 locks what it reads and this may become a shard. Where locks
+                # are not to be had, nobody can take the file for stale either.
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_SH)
+                if os.fstat(file.fileno()).st_nlink:
+                    yield file
+                    return
+            finally:
+                with suppress(OSError):
+                    name.unlink(missing_ok=True)
+
+
+def _folder_of(temporary: Path) -> Path:
+    return temporary.with_name(temporary.name + _FOLDER)
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -12,7 +14,12 @@ from typing import Any
 
 import pytest
 
-from advbench.files import file_sha256, remove_stale_temporaries, write_atomically
+from advbench.files import (
+    file_sha256,
+    remove_stale_temporaries,
+    temporary_folder,
+    write_atomically,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -104,66 +111,110 @@ def test_killed_writer(tmp_path: Path) -> None:
     assert names(tmp_path) == ["x.json"]
 
 
-@pytest.fixture
-def dead() -> int:
-    """The id of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+WRITER = """
+import os, sys
+from pathlib import Path
+from advbench import files
+def fsync(descriptor):
+    print("writing", flush=True)
+    input()
+os.fsync = fsync
+files.write_atomically(Path(sys.argv[1]), b"new")
+"""
 
 
 @pytest.fixture
-def alive() -> Iterator[int]:
-    """The id of a process that waits."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        yield process.pid
-        process.communicate(b"\n")
+def writing(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that is in the middle of writing ``x``, and knows nothing of this one."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "x")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "writing\n"
+        yield process
+        process.kill()
 
 
-def test_stale_temporaries(tmp_path: Path, dead: int, alive: int) -> None:
-    """Those of ended processes go, at any depth; those of running ones and all else stay."""
-    kept = [
-        f"x.h5.tmp-{alive}",
-        f"x.h5.tmp-{os.getpid()}",
-        f"x.h5.tmp-{os.getppid()}",
-        "x.h5.tmp-",
-        "x.h5.tmp-abc",
-        f"x.h5.tmp{dead}",
-        f"x.tmp-{dead}.h5",
-        "x.h5",
-    ]
-    gone = [f"x.h5.tmp-{dead}", f"y.json.tmp-{dead}"]
+def test_what_another_process_writes_is_left_alone(tmp_path: Path, writing) -> None:
+    """Its lock is what counts; in a container it would have any process number."""
+    remove_stale_temporaries(tmp_path)
+    write_atomically(tmp_path / "y", b"mine")
+    assert len(names(tmp_path)) == 2
+    writing.communicate("\n\n", timeout=60)
+    assert names(tmp_path) == ["x", "y"]
+    assert (tmp_path / "x").read_bytes() == b"new"
+
+
+def test_stale_temporaries(tmp_path: Path, writing) -> None:
+    """They go, at any depth, where nobody holds them; all else stays."""
+    writing.kill()
+    writing.wait()
+    (left,) = names(tmp_path)
+    kept = ["x.h5", "x.tmp-1", left.replace("advbench", "other"), f"{left}.h5", left.upper()]
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
-    for name in kept + gone:
+    for name in kept:
         (tmp_path / name).touch()
+    for name in [*kept, left]:
         (deep / name).touch()
-    (tmp_path / f"folder.tmp-{dead}").mkdir()
+    (tmp_path / f"folder{left[1:]}").mkdir()
     remove_stale_temporaries(tmp_path)
-    assert names(tmp_path) == sorted([*kept, "a", f"folder.tmp-{dead}"])
+    assert names(tmp_path) == sorted([*kept, "a", f"folder{left[1:]}"])
     assert names(deep) == sorted(kept)
-
-
-@pytest.mark.parametrize("ending", ["9" * 25, "²", "٣", "-1", "0", "1e3"])
-def test_endings_that_are_no_process(tmp_path: Path, ending: str) -> None:
-    """Odd file names do not stop a run."""
-    (tmp_path / f"x.tmp-{ending}").touch()
-    remove_stale_temporaries(tmp_path)
     remove_stale_temporaries(tmp_path / "no such folder")
 
 
-def test_foreign_process_counts_as_running(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: int
+def test_the_next_write_into_the_folder_clears_it(tmp_path: Path, writing) -> None:
+    """Whatever verb wrote there, and whatever file is written next."""
+    writing.kill()
+    writing.wait()
+    write_atomically(tmp_path / "y", b"")
+    assert names(tmp_path) == ["y"]
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are written all the same; nobody can say what is stale, so nothing is removed."""
+
+    def flock(descriptor: Any, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    left = f"x.tmp-advbench-{'0' * 16}"
+    (tmp_path / left).touch()
+    write_atomically(tmp_path / "y", b"new")
+    assert names(tmp_path) == [left, "y"]
+
+
+def test_a_cleaner_that_comes_between_creation_and_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not allowed to signal it means that it is there."""
+    """The writer takes another name."""
+    real, calls = fcntl.flock, []
 
-    def kill(process: int, signal: int) -> Any:
-        raise PermissionError(1, "not permitted")
+    def flock(descriptor: Any, operation: int) -> None:
+        calls.append(operation)
+        if calls == [fcntl.LOCK_SH]:
+            remove_stale_temporaries(tmp_path)
+        real(descriptor, operation)
 
-    monkeypatch.setattr(os, "kill", kill)
-    (tmp_path / f"x.tmp-{dead}").touch()
-    remove_stale_temporaries(tmp_path)
-    assert len(names(tmp_path)) == 1
+    write_atomically(tmp_path / "x", b"old")
+    monkeypatch.setattr(fcntl, "flock", flock)
+    write_atomically(tmp_path / "x", b"new")
+    assert calls.count(fcntl.LOCK_SH) == 2
+    assert (tmp_path / "x").read_bytes() == b"new"
+    assert names(tmp_path) == ["x"]
+
+
+def test_temporary_folder(tmp_path: Path) -> None:
+    """Renamed it stays, else it goes; another process cannot take it for stale."""
+    with temporary_folder(tmp_path / "x") as folder:
+        (folder / "a").write_bytes(b"1")
+        remove_stale_temporaries(tmp_path)
+        folder.rename(tmp_path / "x")
+    assert names(tmp_path) == ["x"]
+    with temporary_folder(tmp_path / "y") as folder:
+        (folder / "a").write_bytes(b"1")
+    assert names(tmp_path) == ["x"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])

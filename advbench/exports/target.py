@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from advbench.errors import AdvbenchError, from_os_error
-from advbench.files import is_running
+from advbench.files import temporary_folder
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -25,20 +23,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """
     _check(target)
     target = target.resolve()
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(target)
-        temporary.mkdir()
-        yield temporary
-        # The name must not outlive a power cut that the bytes do not; one call for all files.
-        os.sync()
-        temporary.rename(target)
+        with temporary_folder(target.with_name(f".{target.name}")) as temporary:
+            yield temporary
+            # The name must not outlive a power cut that the bytes do not; one call for all files.
+            os.sync()
+            temporary.rename(target)
     except OSError as error:
         raise _in_one_line(error, target) from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(temporary)
 
 
 def _check(target: Path) -> None:
@@ -51,16 +43,6 @@ def _check(target: Path) -> None:
             raise AdvbenchError(f"--to {target}: a mount point; give a new folder inside it")
     elif target.exists():
         raise AdvbenchError(f"--to {target}: a file stands there; give a new or an empty folder")
-
-
-def _remove_stale(target: Path) -> None:
-    """Remove what exports to the same place left that no longer run."""
-    for left in target.parent.glob(f".{target.name}.tmp-*"):
-        process = left.name.rpartition("-")[2]
-        if not re.fullmatch("[0-9]{1,9}", process):
-            continue
-        if int(process) == os.getpid() or not is_running(int(process)):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _in_one_line(error: OSError, target: Path) -> Exception:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from advbench.errors import AdvbenchError, DamagedShardError
-from advbench.files import file_sha256
+from advbench.files import file_sha256, temporaries
 from advbench.shards.index import read_index
 from advbench.shards.reader import Originals, Shard, ShardEntry
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS
@@ -53,7 +53,7 @@ def verify(root: Path, progress: Callable[[int, int], None] = lambda done, total
     present = {path.relative_to(root).as_posix() for path in paths}
     for missing in sorted(rows.keys() - present):
         report.problems.append((missing, "stands in the index, but the file is missing"))
-    for temporary in sorted(root.rglob("*.tmp-*")):
+    for temporary in sorted(temporaries(root)):
         name = temporary.relative_to(root).as_posix()
         report.problems.append((name, "left by an interrupted run; the next run removes it"))
 

@@ -22,6 +22,7 @@ from advbench.shards.schema import (
 from advbench.shards.verify import verify
 from advbench.shards.writer import write_adversarial, write_originals
 
+LEFT = "data/shard-0.h5.tmp-advbench-0123456789abcdef"
 MADE = Provenance("0", "2000-01-01T00:00:00", {"torch": "0"}, "cpu")
 VICTIM = {"name": "toy", "size": "small", "weights_sha256": "0" * 64, "weights": "random:0"}
 
@@ -157,7 +158,7 @@ def test_flipped_pixels_are_found_without_the_index(store):
         (lambda root: (root / "data/toy/x-2/shard-000000.h5").unlink(), "file is missing"),
         (lambda root: _copy(root, "data/toy/x-2/shard-000009.h5"), "not in the index"),
         (lambda root: _copy(root, "data/toy/x-3/shard-000000.h5"), "belongs into data/toy/x-2"),
-        (lambda root: (root / "data/shard-0.h5.tmp-1").write_bytes(b"?"), "interrupted run"),
+        (lambda root: (root / LEFT).write_bytes(b"?"), "interrupted run"),
         (lambda root: (root / "index.csv").unlink(), "no index"),
         (lambda root: (root / "data/toy/x-2/shard-000000.h5").write_bytes(b""), "damaged"),
         (
