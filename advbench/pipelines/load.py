@@ -10,6 +10,7 @@ from advbench.datasets.builtin.build import DATASET_ID, SPLITS, VERSION, build
 from advbench.datasets.dataset import Dataset, open_folder
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
+from advbench.locks import folder_lock
 from advbench.registry import DATASETS
 
 # Called when something has to be made first: a sentence, and then done and total.
@@ -64,11 +65,14 @@ def _builtin(split: Split, note: Note, progress: Progress) -> Dataset:
     what = "the test split" if split == "test" else "all splits"
     folder = cache_folder() / f"builtin-{VERSION}{'-test' if split == 'test' else ''}"
     if not (folder / "dataset.json").is_file():
-        note(f"building {what} of the built-in dataset into {folder} (once)")
-        different = build(folder, splits, progress)
-        if different:
-            note(
-                f"{different} images differ from the published manifest (another codec build): "
-                "scores may differ slightly from published ones"
-            )
+        with folder_lock(folder):
+            # Whoever waited finds it built.
+            if not (folder / "dataset.json").is_file():
+                note(f"building {what} of the built-in dataset into {folder} (once)")
+                different = build(folder, splits, progress)
+                if different:
+                    note(
+                        f"{different} images differ from the published manifest (another codec "
+                        "build): scores may differ slightly from published ones"
+                    )
     return open_folder(folder)

@@ -25,6 +25,7 @@ from advbench.datasets.manifest import DatasetInfo, Row, Split, write_manifest
 from advbench.datasets.splitting import connected, deal
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
+from advbench.locks import folder_lock
 
 Progress = Callable[[int, int], None]
 _MAX_THREADS = 8
@@ -102,13 +103,16 @@ def import_found(
     excluded = {one.row.image: one.problem.reason for one in examined if one.problem}
     if len(excluded) == total:
         raise AdvbenchError(f"{found.root}: no image is left; nothing was imported")
-    _write_masks(found.root, folder, examined)
     kept = [row for row in rows if row.image_sha256]
-    info = _write_manifest(found, folder, name, kept)
-    write_atomically(folder / LOCATION_FILE, json.dumps({"root": str(found.root)}).encode())
-    write_fingerprints(folder, fingerprints)
     text = json.dumps(report, indent=2, ensure_ascii=False)
-    write_atomically(folder / REPORT_FILE, f"{text}\n".encode("utf-8", "backslashreplace"))
+    _check_place(found.root, folder, examined)
+    with folder_lock(folder):
+        _write_masks(folder, examined)
+        write_atomically(folder / LOCATION_FILE, json.dumps({"root": str(found.root)}).encode())
+        write_fingerprints(folder, fingerprints)
+        write_atomically(folder / REPORT_FILE, f"{text}\n".encode("utf-8", "backslashreplace"))
+        # Last, since it ends with dataset.json, by which a dataset is seen.
+        info = _write_manifest(found, folder, name, kept)
     return Imported(info, excluded, report)
 
 
@@ -187,15 +191,18 @@ def _dealt(rows: Sequence[Row], train: float, val: float) -> list[Row]:
     ]
 
 
-def _write_masks(root: Path, folder: Path, examined: Sequence[Examined]) -> None:
-    made = [one for one in examined if one.mask_png]
-    if made and folder.resolve() == root:
+def _check_place(root: Path, folder: Path, examined: Sequence[Examined]) -> None:
+    if folder.resolve() == root and any(one.mask_png for one in examined):
         raise AdvbenchError(
             f"{folder}: holds the originals, and masks would be written among them; give another "
             "--out"
         )
-    for one in made:
-        write_atomically(folder / MASKS_FOLDER / f"{name_of(one.candidate)}.png", one.mask_png)
+
+
+def _write_masks(folder: Path, examined: Sequence[Examined]) -> None:
+    for one in examined:
+        if one.mask_png:
+            write_atomically(folder / MASKS_FOLDER / f"{name_of(one.candidate)}.png", one.mask_png)
 
 
 def _write_manifest(found: Found, folder: Path, name: str, rows: Sequence[Row]) -> DatasetInfo:
