@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from advbench.pixels import Image
+from advbench.images import Image
 
 
 def encode_jpeg(image: Image, quality: int) -> bytes:

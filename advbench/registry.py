@@ -186,10 +186,14 @@ VICTIMS = Registry(
     "victim",
     "advbench.victims.base:Victim",
     {
-        "mvssnet": Entry("advbench.victims.mvssnet:MVSSNet", "ResNets on image and noise, 512²"),
-        "ifosn": Entry("advbench.victims.ifosn:IFOSN", "SCSE U-Net on SENet, native size"),
-        "hdfnet": Entry("advbench.victims.hdfnet:HDFNet", "SRM transformers and fusion, 256²"),
-        "code": Entry("advbench.victims.code:CoDE", "reinforcement-learnt rollout, 512²"),
+        "mvssnet": Entry(
+            "advbench.victims.mvssnet.victim:MVSSNet", "ResNets on image and noise, 512²"
+        ),
+        "ifosn": Entry("advbench.victims.ifosn.victim:IFOSN", "SCSE U-Net on SENet, native size"),
+        "hdfnet": Entry(
+            "advbench.victims.hdfnet.victim:HDFNet", "SRM transformers and fusion, 256²"
+        ),
+        "code": Entry("advbench.victims.code.victim:CoDE", "reinforcement-learnt rollout, 512²"),
     },
 )
 

@@ -14,12 +14,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from advbench.attacks.batching import default_batch, in_batches, remembering, side_by_side
-from advbench.attacks.precision import Precision, at_precision
 from advbench.attacks.recorded import recorded
-from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError, plain_message
-from advbench.pixels import quantise, to_unit
+from advbench.images import quantise, to_unit
+from advbench.inference.batching import default_batch, in_batches, remembering, side_by_side
+from advbench.inference.numerics import reference_mode
+from advbench.inference.precision import Precision, at_precision
 from advbench.victims.base import Victim
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from advbench.attacks.base import Adversarial, Attack, each_once
-from advbench.attacks.batching import go_on, in_batches
+from advbench.inference.batching import go_on, in_batches
 from advbench.victims.base import Victim
 
 PAPER_LR, HINGE_LR = 1e-4, 3e-4

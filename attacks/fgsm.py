@@ -11,9 +11,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from advbench.attacks.base import Adversarial
-from advbench.attacks.batching import in_batches
-from advbench.attacks.bounded import BoundedAttack, traced
 from advbench.attacks.gradient import InputGradient
+from advbench.attacks.linf import BoundedAttack, traced
+from advbench.inference.batching import in_batches
 from advbench.victims.base import Victim
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advbench.attacks.batching import go_on
+from advbench.inference.batching import go_on
 from advbench.victims.base import Victim
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from advbench.attacks.bounded import BoundedAttack
 from advbench.attacks.gradient import InputGradient
+from advbench.attacks.linf import BoundedAttack
 
 Direction = Callable[[Tensor], Tensor]
 

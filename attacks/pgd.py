@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from advbench.attacks.iterated import IteratedAttack
-from advbench.pixels import level_budget
-from advbench.streams import torch_stream
+from advbench.images import level_budget
+from advbench.rng import torch_stream
 
 
 class PGD(IteratedAttack):

@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from advbench.attacks.batching import rows_allowed
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.iterated import Direction, IteratedAttack
 from advbench.attacks.mifgsm import Momentum
-from advbench.streams import torch_stream
+from advbench.inference.batching import rows_allowed
+from advbench.rng import torch_stream
 
 
 class PGN(IteratedAttack):

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.jit._trace import TracerWarning
 from torch.nn.modules.module import _has_any_global_hook
 
-from advbench.attacks.batching import beside_others
+from advbench.inference.batching import beside_others
 from advbench.victims.base import Victim
 
 # Recording takes as long as three or four gradients, and saves a tenth of each to come.
@@ -37,8 +37,8 @@ def recorded(victim: Victim, sample: Tensor, passes: int, which: Which = "logits
     """The victim, or a twin that takes images such as ``sample`` through a graph.
 
     Recorded where threads would wait for each other (see
-    :func:`advbench.attacks.batching.side_by_side`), once so many passes were announced for a shape
-    that it pays, and only if the victim's own class says that it can be
+    :func:`advbench.inference.batching.side_by_side`), once so many passes were announced for a
+    shape that it pays, and only if the victim's own class says that it can be
     (:meth:`advbench.victims.base.Victim.recordable`); used while no hook listens.
 
     Args:

@@ -17,10 +17,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from advbench.attacks.bounded import BoundedAttack
 from advbench.attacks.gradient import InputGradient
+from advbench.attacks.linf import BoundedAttack
 from advbench.errors import AdvbenchError
-from advbench.streams import stream_key
+from advbench.rng import stream_key
 from advbench.victims.base import Victim
 
 _GLOBAL_RANDOM = threading.Lock()  # torch has one generator for all threads

@@ -26,13 +26,13 @@ from torch import Tensor
 
 import advbench
 from advbench.attacks.base import Attack
-from advbench.attacks.batching import default_batch, in_batches, side_by_side
 from advbench.attacks.recorded import recorded
-from advbench.attacks.reference import reference_mode
 from advbench.attacks.torchattacks_adapter import TwoClasses
 from advbench.cli.progress import Progress
+from advbench.images import fit_mask, to_tensor, to_unit
+from advbench.inference.batching import default_batch, in_batches, side_by_side
+from advbench.inference.numerics import reference_mode
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.pixels import fit_mask, to_tensor, to_unit
 from advbench.victims.base import Victim
 
 PHI = (1.0, 2.0, 3.0)

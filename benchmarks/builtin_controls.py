@@ -20,10 +20,10 @@ import advbench
 from advbench.datasets.builtin import forgeries
 from advbench.datasets.builtin.build import SEED, SIDE
 from advbench.datasets.builtin.photographs import photographs_of
+from advbench.images import Image, Mask, to_tensor, to_unit
 from advbench.pipelines.load import load_dataset
-from advbench.pixels import Image, Mask, to_tensor, to_unit
+from advbench.rng import numpy_stream
 from advbench.scores.protocols import protocol
-from advbench.streams import numpy_stream
 from advbench.victims.base import Victim
 
 CONTROLS = 60

@@ -19,17 +19,17 @@ from timing import put_out, ratio, table_options, turns
 
 import advbench
 from advbench.attacks.base import Attack
-from advbench.attacks.batching import in_batches, side_by_side
 from advbench.attacks.recorded import recorded
 from advbench.cli.progress import Progress
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
+from advbench.images import fit_mask, to_tensor
+from advbench.inference.batching import in_batches, side_by_side
 from advbench.memory import peak_memory
 from advbench.pipelines.evaluate import Request as Evaluation
 from advbench.pipelines.evaluate import evaluate
 from advbench.pipelines.generate import Request, generate
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.pixels import fit_mask, to_tensor
 from advbench.registry import DEFENSES
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim

@@ -94,8 +94,8 @@ def measured_apart(folder: Path) -> dict[str, Any]:
 
 def measure(folder: Path) -> dict[str, Any]:
     """Import ``files`` into ``datasets/mine``, beside what lies there."""
-    from advbench.datasets.importers.importing import import_found
-    from advbench.datasets.importers.layouts import find
+    from advbench.datasets.importing.importing import import_found
+    from advbench.datasets.importing.layouts.known import find
 
     datasets = folder / "datasets"
     beside = [path for path in datasets.glob("*") if path.name != "mine"]

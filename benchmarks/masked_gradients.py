@@ -30,13 +30,13 @@ from torch import Tensor
 
 import advbench
 from advbench.attacks.gradient import InputGradient, localization_loss
-from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError
+from advbench.images import Image, Mask, fit_mask, to_tensor, to_unit
+from advbench.inference.numerics import reference_mode
 from advbench.pipelines.load import load_dataset
-from advbench.pixels import Image, Mask, fit_mask, to_tensor, to_unit
 from advbench.registry import VICTIMS
+from advbench.rng import torch_stream
 from advbench.scores.protocols import protocol
-from advbench.streams import torch_stream
 from advbench.victims.base import Victim
 
 PHI = 3  # where steps, transfer and CoDE's gradients are compared

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 import advbench
-from advbench.attacks.batching import in_batches, side_by_side
 from advbench.attacks.gradient import InputGradient
-from advbench.attacks.reference import reference_mode
 from advbench.cli.progress import Progress
+from advbench.images import fit_mask, to_tensor, to_unit
+from advbench.inference.batching import in_batches, side_by_side
+from advbench.inference.numerics import reference_mode
 from advbench.pipelines.agreement import f1_of
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.pixels import fit_mask, to_tensor, to_unit
 from advbench.registry import VICTIMS
 from advbench.victims.base import Victim
 

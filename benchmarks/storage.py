@@ -22,8 +22,8 @@ from PIL import Image as PillowImage
 from timing import put_out, table_options, turns
 
 from advbench.attacks.pgd import PGD
+from advbench.images import Image, Mask
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.pixels import Image, Mask
 from advbench.shards.reader import Originals, Shard, list_shards
 from advbench.shards.schema import (
     ADVERSARIAL,

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from advbench.cli.progress import Progress
 from advbench.defenses.ansm.network import AnsmNetwork
-from advbench.pipelines.suite import read_suite
+from advbench.pipelines.suites.suite import read_suite
 from advbench.registry import VICTIMS
 from advbench.victims.base import Victim
 from advbench.victims.weights import Weights

@@ -105,7 +105,7 @@ def measure(
     import torch
 
     from advbench.attacks.gradient import InputGradient
-    from advbench.attacks.reference import reference_mode
+    from advbench.inference.numerics import reference_mode
     from advbench.registry import VICTIMS as REGISTERED
 
     if threads:

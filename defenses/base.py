@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
 from advbench.errors import AdvbenchError, plain_message
-from advbench.pixels import Image, to_unit
+from advbench.images import Image, to_unit
 
 
 class Defense(BaseModel, ABC):

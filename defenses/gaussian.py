@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from advbench.defenses.base import PixelDefense
-from advbench.pixels import Image
-from advbench.streams import numpy_stream
+from advbench.images import Image
+from advbench.rng import numpy_stream
 
 Sigma = Annotated[float, Field(gt=0, le=255)]
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from advbench.codec import through_jpeg
 from advbench.defenses.base import PixelDefense
-from advbench.pixels import Image
+from advbench.images import Image
 
 Quality = Annotated[int, Field(ge=1, le=100)]
 

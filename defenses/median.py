@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from advbench.defenses.base import PixelDefense
-from advbench.pixels import Image
+from advbench.images import Image
 
 
 def _odd(value: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from advbench.defenses.base import PixelDefense
-from advbench.pixels import Image
+from advbench.images import Image
 
 Scale = Annotated[float, Field(ge=0.05, le=4)]
 

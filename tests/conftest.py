@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from advbench.datasets.dataset import Dataset, open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 
 
 @pytest.fixture(autouse=True)

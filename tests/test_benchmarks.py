@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 from torch import nn
 
 import advbench
-from advbench.victims.code import CoDE
+from advbench.victims.code.victim import CoDE
 from advbench.victims.weights import Weights
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"

@@ -53,6 +53,6 @@ def test_manifests_weights_and_types_are_in_the_wheel(names):
         "advbench/manifests/datasets/builtin/manifest.csv",
         "advbench/manifests/imports/defects.csv",
         "advbench/manifests/imports/renames.csv",
-        "advbench/victims/weights/ifosn-small.safetensors",
-        "advbench/victims/weights/ifosn-small.json",
+        "advbench/victims/pretrained/ifosn-small.safetensors",
+        "advbench/victims/pretrained/ifosn-small.json",
     } <= names

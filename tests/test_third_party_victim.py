@@ -21,7 +21,7 @@ import torch
 from PIL import Image as PillowImage
 
 from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.datasets.manifest import write_manifest
 from advbench.errors import AdvbenchError
 from advbench.registry import VICTIMS, Entry

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from advbench.errors import AdvbenchError
-from advbench.pixels import Image
+from advbench.images import Image
 from advbench.victims.weights import Weights, card_of, load_network_weights
 
 Depth = Literal["shallow", "middle", "topmost"]
 Size = Literal["small", "full"]
 
-PLAIN_OBJECTIVE = "advbench.victims.training.objective:Localization"
+PLAIN_OBJECTIVE = "advbench.victims.objective:Localization"
 
 
 class Victim(ABC):

@@ -42,7 +42,7 @@ class Weights:
 
 def builtin_path(victim: str, size: str) -> Path:
     """Where the shipped weights of a victim lie, whether or not they exist."""
-    with resources.as_file(resources.files("advbench.victims") / "weights") as folder:
+    with resources.as_file(resources.files("advbench.victims") / "pretrained") as folder:
         return folder / f"{victim}-{size}.safetensors"
 
 

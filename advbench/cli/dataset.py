@@ -93,9 +93,9 @@ def import_(
     advbench dataset import imdlbenco ~/lists/test.json --name mine
     """
     from advbench.cli.importing import show_faults, show_report
-    from advbench.datasets.importers import layouts
-    from advbench.datasets.importers.importing import check_name, import_found
-    from advbench.datasets.importers.problems import ImportRefusedError
+    from advbench.datasets.importing.importing import check_name, import_found
+    from advbench.datasets.importing.layouts import known as layouts
+    from advbench.datasets.importing.problems import ImportRefusedError
 
     layouts.check_layout(layout)
     if name is None and layout not in layouts.DATASETS:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from advbench.datasets.importers.report import FILE
+from advbench.datasets.importing.report import FILE
 
 if TYPE_CHECKING:
-    from advbench.datasets.importers.problems import Fault
+    from advbench.datasets.importing.problems import Fault
 
 FAULTS_SHOWN = 20
 LINES_SHOWN = 10

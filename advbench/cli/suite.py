@@ -30,8 +30,8 @@ from advbench.registry import VICTIMS
 if TYPE_CHECKING:
     from advbench.datasets.dataset import Dataset
     from advbench.engines.units import Engine
-    from advbench.pipelines.plan import Plan
-    from advbench.pipelines.suite import Suite
+    from advbench.pipelines.suites.plan import Plan
+    from advbench.pipelines.suites.suite import Suite
     from advbench.victims.base import Victim
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,7 +121,7 @@ def run(
     advbench run quick
     advbench run paper --dataset casiav1 --weights ifosn=ifosn.pth --victim ifosn
     """
-    from advbench.pipelines.run import run as run_suite
+    from advbench.pipelines.suites.run import run as run_suite
 
     with Progress() as progress:
         found = _Session(
@@ -174,7 +174,7 @@ class _Session:
         out: Path,
         progress: Progress,
     ) -> None:
-        from advbench.pipelines.suite import read_suite
+        from advbench.pipelines.suites.suite import read_suite
 
         whole = read_suite(name)
         given = by_victim(weights, list(whole.victims))
@@ -182,7 +182,7 @@ class _Session:
         self._device, self._out, self._progress = torch_device(device), out, progress
 
     def plan(self, memory: float | None, processes: int = 1) -> Plan:
-        from advbench.pipelines.plan import make_plan
+        from advbench.pipelines.suites.plan import make_plan
 
         return make_plan(
             self.suite,

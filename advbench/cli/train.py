@@ -22,7 +22,7 @@ from advbench.registry import VICTIMS
 
 if TYPE_CHECKING:
     from advbench.defenses.ansm.training import Epoch as AnsmEpoch
-    from advbench.victims.training.loop import Epoch
+    from advbench.training.loop import Epoch
 
 
 @click.group()
@@ -65,7 +65,7 @@ def victim(
     from advbench.pipelines.load import load_dataset
     from advbench.pipelines.recipes import recipe_of
     from advbench.pipelines.train import train_victim
-    from advbench.victims.training.recipe import Recipe
+    from advbench.training.recipe import Recipe
 
     cls = VICTIMS.get(name)
     recipe = recipe_of(Recipe, cls.recipes.get(size, {}) | parse_settings(pairs))

@@ -1,1 +1,1 @@
-"""Forged photographs with masks: manifests, decoding, importers and the built-in dataset."""
+"""Forged photographs with masks: manifests, decoding, importing and the built-in dataset."""

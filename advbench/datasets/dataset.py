@@ -9,7 +9,7 @@ from pathlib import Path
 from advbench.datasets.decoding import MASK_RULE, decode_image, decode_mask
 from advbench.datasets.manifest import DatasetInfo, Row, Split, read_manifest
 from advbench.errors import AdvbenchError
-from advbench.pixels import Image, Mask, mask_sha256, pixels_sha256
+from advbench.images import Image, Mask, mask_sha256, pixels_sha256
 
 LOCATION_FILE = "location.json"
 

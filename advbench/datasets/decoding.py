@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from PIL import ImageFile, UnidentifiedImageError
 
 from advbench.errors import AdvbenchError, first_line
-from advbench.pixels import Image, Mask
+from advbench.images import Image, Mask
 
 MAX_PIXELS = 200_000_000
 MASK_RULE = "gray>127"

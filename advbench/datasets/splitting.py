@@ -9,7 +9,7 @@ from pathlib import Path
 
 from advbench.datasets.manifest import Row, Split, read_manifest, write_manifest
 from advbench.errors import AdvbenchError
-from advbench.streams import numpy_stream
+from advbench.rng import numpy_stream
 
 
 def split_folder(

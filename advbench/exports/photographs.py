@@ -13,7 +13,7 @@ from advbench.errors import AdvbenchError
 from advbench.exports.columns import Row
 from advbench.exports.pictures import mask_png, png, residual_image
 from advbench.exports.selection import Group
-from advbench.pixels import Image, Mask, fit_mask
+from advbench.images import Image, Mask, fit_mask
 from advbench.shards.reader import Handles, Shard, ShardEntry
 from advbench.shards.schema import Settings
 

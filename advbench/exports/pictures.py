@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image as PillowImage
 
-from advbench.pixels import Image, Mask
+from advbench.images import Image, Mask
 
 # Above 4 photographs stay as large and residuals shrink by a twentieth at half the speed.
 _LEVEL = 4

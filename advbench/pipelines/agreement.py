@@ -10,11 +10,11 @@ from torch import Tensor
 
 from advbench.attacks.bim import BIM
 from advbench.attacks.gradient import InputGradient
-from advbench.attacks.precision import Precision, at_precision
-from advbench.attacks.reference import reference_mode
 from advbench.errors import AdvbenchError
+from advbench.images import fit_mask, to_tensor, to_unit
+from advbench.inference.numerics import reference_mode
+from advbench.inference.precision import Precision, at_precision
 from advbench.pipelines.making import Request
-from advbench.pixels import fit_mask, to_tensor, to_unit
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from advbench.attacks.reference import reference_mode
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.engines.local import Local
 from advbench.engines.units import Engine, Report, WorkUnit
 from advbench.errors import AdvbenchError, NoNetworkError
+from advbench.inference.numerics import reference_mode
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.scores.protocols import Protocol

@@ -14,14 +14,14 @@ import numpy.typing as npt
 import torch
 
 from advbench.attacks.base import Attack, Result
-from advbench.attacks.batching import images_at_once, in_batches, side_by_side
-from advbench.attacks.precision import Precision
-from advbench.attacks.reference import reference_mode
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.engines.units import Report
+from advbench.images import fit_mask
+from advbench.inference.batching import images_at_once, in_batches, side_by_side
+from advbench.inference.numerics import reference_mode
+from advbench.inference.precision import Precision
 from advbench.pipelines.provenance import provenance, victim_identity
-from advbench.pixels import fit_mask
 from advbench.shards.reader import Originals, Shard, list_shards
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, AdversarialRecord, Original, Settings
 from advbench.shards.writer import write_adversarial, write_originals

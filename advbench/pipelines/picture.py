@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from advbench.defenses.base import Defense
 from advbench.files import write_atomically
+from advbench.images import Image, to_tensor, to_unit
 from advbench.pipelines.scoring import Cell, predict
-from advbench.pixels import Image, to_tensor, to_unit
 from advbench.shards.reader import Originals, Shard, list_shards
 from advbench.shards.schema import ADVERSARIAL
 from advbench.victims.base import Victim

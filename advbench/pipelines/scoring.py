@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 import advbench
-from advbench.attacks.batching import images_at_once, in_batches, side_by_side
 from advbench.attacks.recorded import recorded
 from advbench.defenses.base import Defense
+from advbench.images import Image, Mask, pixels_sha256, to_tensor, to_unit
+from advbench.inference.batching import images_at_once, in_batches, side_by_side
 from advbench.memory import release_freed
-from advbench.pixels import Image, Mask, pixels_sha256, to_tensor, to_unit
 from advbench.scores.metrics import auc, noise_metrics
 from advbench.scores.protocols import Protocol, iou
 from advbench.scores.records import Record

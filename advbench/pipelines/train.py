@@ -10,11 +10,11 @@ import numpy as np
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.errors import AdvbenchError
-from advbench.pixels import Image, Mask
+from advbench.images import Image, Mask
+from advbench.training import loop
+from advbench.training.data import Examples
+from advbench.training.recipe import Recipe
 from advbench.victims.base import Size, Victim
-from advbench.victims.training import loop
-from advbench.victims.training.data import Examples
-from advbench.victims.training.recipe import Recipe
 
 
 def train_victim(
@@ -27,7 +27,7 @@ def train_victim(
     report: Callable[[loop.Epoch], None] = lambda epoch: None,
     start: Victim | None = None,
 ) -> Path:
-    """:func:`advbench.victims.training.loop.train` on a dataset; authentic images take part in
+    """:func:`advbench.training.loop.train` on a dataset; authentic images take part in
     training with empty masks, validation is on forged ones.
 
     Raises:

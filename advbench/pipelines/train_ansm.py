@@ -18,12 +18,12 @@ from advbench.defenses.ansm.network import Size
 from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
+from advbench.images import Image, Mask, pixels_sha256, to_tensor
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train import examples
-from advbench.pixels import Image, Mask, pixels_sha256, to_tensor
 from advbench.shards.reader import Shard, list_shards
+from advbench.training.data import Examples, at_working_size
 from advbench.victims.base import Victim
-from advbench.victims.training.data import Examples, at_working_size
 
 Progress = Callable[[int, int], None]
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from advbench.pixels import Image, Mask
+from advbench.images import Image, Mask
 from advbench.scores.protocols import ProbabilityMap
 
 

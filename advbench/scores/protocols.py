@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from advbench.errors import AdvbenchError
-from advbench.pixels import Mask
+from advbench.images import Mask
 
 ProbabilityMap = npt.NDArray[np.float32]  # H×W in [0, 1]
 

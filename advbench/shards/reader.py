@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Self, TypeVar
 import h5py
 
 from advbench.errors import AdvbenchError, DamagedShardError, first_line
-from advbench.pixels import Image, Mask, mask_sha256, pixels_sha256, restore
+from advbench.images import Image, Mask, mask_sha256, pixels_sha256, restore
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, SCHEMA, Settings, content_sha256
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from advbench.pixels import Image, Mask
+from advbench.images import Image, Mask
 
 SCHEMA = "advbench.shard/1"
 ORIGINALS, ADVERSARIAL = "originals", "adversarial"

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from advbench.files import write_atomically
-from advbench.pixels import Image, mask_sha256, pixels_sha256, residual
+from advbench.images import Image, mask_sha256, pixels_sha256, residual
 from advbench.shards.reader import Shard
 from advbench.shards.schema import (
     ADVERSARIAL,

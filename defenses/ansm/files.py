@@ -18,7 +18,7 @@ from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
 def shipped_path(victim: str, size: str) -> Path:
     """Where the shipped network for a victim lies, whether or not there is one."""
     with resources.as_file(resources.files("advbench.defenses.ansm")) as folder:
-        return folder / "weights" / f"{victim}-{size}.safetensors"
+        return folder / "pretrained" / f"{victim}-{size}.safetensors"
 
 
 def read_network(path: Path) -> tuple[str, AnsmNetwork]:

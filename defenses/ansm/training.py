@@ -22,11 +22,11 @@ from advbench.defenses.ansm.network import AnsmNetwork, Size
 from advbench.defenses.ansm.recipe import AnsmRecipe, Upsampling
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
-from advbench.pixels import to_tensor, to_unit
-from advbench.streams import stream_key
+from advbench.images import to_tensor, to_unit
+from advbench.rng import stream_key
+from advbench.training.checkpoint import Checkpoint, write_weights
+from advbench.training.data import Crops, Examples
 from advbench.victims.base import Victim
-from advbench.victims.training.checkpoint import Checkpoint, write_weights
-from advbench.victims.training.data import Crops, Examples
 
 # ReduceLROnPlateau as the paper states it.
 FACTOR, PATIENCE = 0.9, 10

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from advbench.attacks.iterated import IteratedAttack
 from advbench.attacks.mifgsm import Momentum
 from advbench.attacks.pgd import PGD
-from advbench.pixels import level_budget, quantise, to_unit
+from advbench.images import level_budget, quantise, to_unit
 
 from .toys import ALL, BOUNDED, Flat, Pictures, Toy, floats, linear, patient, pictures, wavy_net
 

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advbench.attacks.gradient import InputGradient, localization_loss
-from advbench.attacks.precision import Precision
-from advbench.attacks.reference import reference_mode
+from advbench.inference.numerics import reference_mode
+from advbench.inference.precision import Precision
 
 from .toys import ALL, BOUNDED, Pictures, Toy, linear, pictures, wavy_net
 

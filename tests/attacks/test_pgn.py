@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advbench.attacks import batching
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.pgn import PGN
+from advbench.inference import batching
 
 from .toys import Pictures, Toy, pictures, wavy_net
 

@@ -18,16 +18,16 @@ from torch import Tensor, nn
 
 import advbench
 from advbench.attacks import recorded as module
-from advbench.attacks.batching import side_by_side
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.pgd import PGD
 from advbench.attacks.recorded import PAYS_FROM, recorded
-from advbench.attacks.reference import reference_mode
+from advbench.inference.batching import side_by_side
+from advbench.inference.numerics import reference_mode
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.registry import VICTIMS
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
-from advbench.victims.tiling import SIDE
+from advbench.victims.ifosn.tiling import SIDE
 
 from .toys import Toy, pictures, wavy_net
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from PIL import Image as PillowImage
 
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.scores.records import read_records
 
 KILLS = 10

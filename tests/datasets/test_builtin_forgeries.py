@@ -18,7 +18,7 @@ from advbench.datasets.builtin.forgeries import (
 from advbench.datasets.builtin.histories import random_history, random_view
 from advbench.datasets.builtin.photographs import photographs_of
 from advbench.datasets.manifest import Kind
-from advbench.pixels import Image
+from advbench.images import Image
 
 PHOTOGRAPHS = photographs_of("train")[:2]
 FORGED: list[Kind] = ["splice", "copymove", "removal"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from advbench.datasets.importers.defects import defects_of, renames_of
-from advbench.datasets.importers.problems import ImportRefusedError
+from advbench.datasets.importing.defects import defects_of, renames_of
+from advbench.datasets.importing.problems import ImportRefusedError
 from advbench.datasets.manifest import read_manifest
 from advbench.errors import AdvbenchError
 

@@ -16,9 +16,9 @@ from PIL import ImageCms, ImageFile
 
 from advbench.datasets import decoding
 from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers import examine
-from advbench.datasets.importers.folder import import_folder
-from advbench.datasets.importers.problems import Fault, ImportRefusedError
+from advbench.datasets.importing import check
+from advbench.datasets.importing.layouts.folder import import_folder
+from advbench.datasets.importing.problems import Fault, ImportRefusedError
 from advbench.errors import AdvbenchError
 
 from .pictures import forged_folder, one_line, picture, save, truth
@@ -336,7 +336,7 @@ def test_18_decompression_bombs(source: Path) -> None:
 def test_18_a_very_large_image_is_told(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below the limit it is read, without Pillow's warning, and named in one line."""
     monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 1000)
-    monkeypatch.setattr(examine, "LARGE", 1000)
+    monkeypatch.setattr(check, "LARGE", 1000)
     (warning,) = taken(source)["report"]["warnings"]
     assert warning == {"image": "Tp/x.png", "warning": "has 0 million pixels"}
 

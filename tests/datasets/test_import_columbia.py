@@ -9,8 +9,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers.masks import COLUMBIA_GREEN, read_mask
-from advbench.datasets.importers.problems import ImportRefusedError
+from advbench.datasets.importing.masks import COLUMBIA_GREEN, read_mask
+from advbench.datasets.importing.problems import ImportRefusedError
 from advbench.errors import AdvbenchError
 
 from .pictures import one_line, save

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.datasets.manifest import read_manifest
 from advbench.errors import AdvbenchError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from advbench.datasets.importers.problems import ImportRefusedError
+from advbench.datasets.importing.problems import ImportRefusedError
 from advbench.errors import AdvbenchError
 
 from .pictures import one_line, save

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from advbench.datasets.importers.problems import ImportRefusedError
+from advbench.datasets.importing.problems import ImportRefusedError
 from advbench.errors import AdvbenchError
 
 from .pictures import one_line, picture, save, truth

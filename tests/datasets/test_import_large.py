@@ -14,7 +14,7 @@ SIDE = 12_000
 CODE = """
 import json, resource, sys
 from pathlib import Path
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 report = import_folder(Path(sys.argv[1]), Path(sys.argv[2]), "big").report
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"warnings": report["warnings"], "mib": peak / 1024}))

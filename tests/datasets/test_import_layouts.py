@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers.folder import Imported, import_folder
+from advbench.datasets.importing.layouts.folder import Imported, import_folder
 from advbench.errors import AdvbenchError
 
 from .pictures import forged_folder, one_line, picture, save, truth

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers.problems import ImportRefusedError
+from advbench.datasets.importing.problems import ImportRefusedError
 from advbench.errors import AdvbenchError
 
 from .pictures import picture, save

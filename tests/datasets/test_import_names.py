@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.errors import AdvbenchError
 
 from .pictures import forged_folder, one_line, picture, save, truth

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from advbench.datasets.importers.fingerprints import NEAR, dhash, is_plain, near_pairs
-from advbench.datasets.importers.importing import import_found
-from advbench.datasets.importers.layouts import find
+from advbench.datasets.importing.fingerprints import NEAR, dhash, is_plain, near_pairs
+from advbench.datasets.importing.importing import import_found
+from advbench.datasets.importing.layouts.known import find
 
 from .pictures import Pixels, picture, save
 from .trees import casia_v2, misd

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from advbench.datasets.dataset import Dataset, open_folder
-from advbench.datasets.importers.fingerprints import NEAR, near_pairs, read_fingerprints
+from advbench.datasets.importing.fingerprints import NEAR, near_pairs, read_fingerprints
 
 from .pictures import Truth
 from .trees import CASIA_V1, ORPHAN, TRANSPOSED, report_of, run

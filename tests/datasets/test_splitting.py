@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from advbench.datasets.dataset import Dataset, open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.datasets.splitting import connected, split_folder
 from advbench.errors import AdvbenchError
 

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from advbench.datasets.dataset import Dataset, open_folder
-from advbench.datasets.importers.examine import slug
-from advbench.datasets.importers.importing import Imported, import_found
-from advbench.datasets.importers.layouts import find
+from advbench.datasets.importing.check import slug
+from advbench.datasets.importing.importing import Imported, import_found
+from advbench.datasets.importing.layouts.known import find
 
 from .pictures import Pixels, Truth, picture, save
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import advbench
 from advbench.codec import encode_jpeg
-from advbench.pixels import Image
+from advbench.images import Image
 
 
 def filtered(name: str, images: Tensor, **settings: float) -> list[Image]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from advbench.datasets.manifest import Row, write_manifest
 from advbench.exports.export import Request, Summary, export
-from advbench.pixels import mask_sha256, pixels_sha256
+from advbench.images import mask_sha256, pixels_sha256
 from advbench.shards.index import write_index
 from advbench.shards.schema import (
     ADVERSARIAL,

@@ -17,7 +17,7 @@ import torch
 import advbench
 from advbench.attacks import base
 from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.errors import AdvbenchError, DamagedShardError
 from advbench.pipelines import making
 from advbench.pipelines.generate import Request, Summary, generate, missing_tasks

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 import advbench
 from advbench.attacks.gradient import localization_loss
-from advbench.attacks.precision import at_precision
 from advbench.errors import AdvbenchError
 from advbench.exports.selection import select
+from advbench.inference.precision import at_precision
 from advbench.pipelines import agreement
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.generate import Request, generate
-from advbench.pipelines.plan import make_plan
-from advbench.pipelines.suite import Suite
+from advbench.pipelines.suites.plan import make_plan
+from advbench.pipelines.suites.suite import Suite
 from advbench.shards.reader import list_shards
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import advbench
 from advbench.datasets.dataset import Dataset, open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.defenses.ansm import training
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.errors import AdvbenchError

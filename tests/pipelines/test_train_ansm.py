@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 import advbench
 from advbench.attacks.fgsm import FGSM
 from advbench.datasets.dataset import Dataset, open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.datasets.manifest import write_manifest
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.ansm.recipe import AnsmRecipe

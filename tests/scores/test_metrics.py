@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from advbench.pixels import Image
+from advbench.images import Image
 from advbench.scores.metrics import auc, noise_metrics
 
 

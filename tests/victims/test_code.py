@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 import advbench
-from advbench.victims.code import SIZES, CodeNetwork, clip_to_unit
-from advbench.victims.mbconv import SamePadConv
+from advbench.victims.code.mbconv import SamePadConv
+from advbench.victims.code.network import SIZES, CodeNetwork, clip_to_unit
 
 from .golden import assert_keys, differences, needs_golden, picture, set_weights
 from .gradients import assert_gradient

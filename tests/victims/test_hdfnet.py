@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from advbench.errors import AdvbenchError
-from advbench.victims.hdfnet import FLA, SIZES, HDFNet, HdfNetwork
-from advbench.victims.hdfnet_encoders import SRM, Block, VisionTransformer
+from advbench.victims.hdfnet.encoders import SRM, Block, VisionTransformer
+from advbench.victims.hdfnet.network import FLA, SIZES, HdfNetwork
+from advbench.victims.hdfnet.victim import HDFNet
 
 from .golden import assert_keys, differences, needs_golden, picture, set_weights
 from .gradients import assert_gradient

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import advbench
-from advbench.victims.ifosn import SIZES, ScseUnet
+from advbench.victims.ifosn.network import SIZES, ScseUnet
 
 from .golden import assert_keys, differences, needs_golden, picture, set_weights
 from .gradients import assert_gradient

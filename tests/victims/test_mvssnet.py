@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 import advbench
 from advbench.victims.base import Depth
-from advbench.victims.mvssnet import CAM, PAM, SIZES, BayarConv, MvssNetwork, SobelConv, Trunk
+from advbench.victims.mvssnet.network import (
+    CAM,
+    PAM,
+    SIZES,
+    BayarConv,
+    MvssNetwork,
+    SobelConv,
+    Trunk,
+)
 
 from .golden import assert_keys, differences, needs_golden, picture, set_weights
 from .gradients import assert_gradient

@@ -12,14 +12,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.ops import sigmoid_focal_loss
 
 from advbench.errors import AdvbenchError
+from advbench.training.recipe import Recipe
 from advbench.victims.base import Victim
-from advbench.victims.code import CoDE
-from advbench.victims.hdfnet import HDFNet
-from advbench.victims.ifosn import IFOSN
-from advbench.victims.mvssnet import MVSSNet
-from advbench.victims.training import edges, hierarchical, rollout, social
-from advbench.victims.training.objective import localization_loss, make_objective
-from advbench.victims.training.recipe import Recipe
+from advbench.victims.code import objective as rollout
+from advbench.victims.code.victim import CoDE
+from advbench.victims.hdfnet import objective as hierarchical
+from advbench.victims.hdfnet.victim import HDFNet
+from advbench.victims.ifosn import objective as social
+from advbench.victims.ifosn.victim import IFOSN
+from advbench.victims.mvssnet import objective as edges
+from advbench.victims.mvssnet.victim import MVSSNet
+from advbench.victims.objective import localization_loss, make_objective
 from advbench.victims.weights import Weights
 
 OWN = {

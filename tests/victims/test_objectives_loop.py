@@ -16,15 +16,15 @@ from sklearn.metrics import f1_score
 from torch import Tensor
 
 from advbench.errors import AdvbenchError
-from advbench.pixels import Image, Mask
+from advbench.images import Image, Mask
+from advbench.training import loop
+from advbench.training.checkpoint import Checkpoint
+from advbench.training.data import Examples, at_working_size
+from advbench.training.recipe import Recipe
 from advbench.victims.base import Size, Victim
-from advbench.victims.code import CoDE
-from advbench.victims.ifosn import IFOSN
-from advbench.victims.mvssnet import MVSSNet
-from advbench.victims.training import loop
-from advbench.victims.training.checkpoint import Checkpoint
-from advbench.victims.training.data import Examples, at_working_size
-from advbench.victims.training.recipe import Recipe
+from advbench.victims.code.victim import CoDE
+from advbench.victims.ifosn.victim import IFOSN
+from advbench.victims.mvssnet.victim import MVSSNet
 
 SOURCE = {"id": "noisy", "content_sha256": "0"}
 

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advbench.victims.code import CoDE
-from advbench.victims.hdfnet import HDFNet
-from advbench.victims.ifosn import IFOSN
-from advbench.victims.mvssnet import MVSSNet
-from advbench.victims.training import social
-from advbench.victims.training.recipe import Recipe
-from advbench.victims.training.residuals import start_from_residuals
+from advbench.training.recipe import Recipe
+from advbench.training.residuals import start_from_residuals
+from advbench.victims.code.victim import CoDE
+from advbench.victims.hdfnet.victim import HDFNet
+from advbench.victims.ifosn import objective as social
+from advbench.victims.ifosn.victim import IFOSN
+from advbench.victims.mvssnet.victim import MVSSNet
 
 from .test_objectives import in_training
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from advbench.victims.code import CoDE, CodeNetwork, Policy
-from advbench.victims.training import rollout
-from advbench.victims.training.recipe import Recipe
+from advbench.training.recipe import Recipe
+from advbench.victims.code import objective as rollout
+from advbench.victims.code.network import CodeNetwork, Policy
+from advbench.victims.code.victim import CoDE
 
 from .test_objectives import batch, binary_entropy, in_training, squared_dice
 

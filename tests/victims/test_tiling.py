@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import advbench
-from advbench.victims.tiling import Tile, blend_logits, blend_weights, tile_visits, tiled_logits
+from advbench.victims.ifosn.tiling import (
+    Tile,
+    blend_logits,
+    blend_weights,
+    tile_visits,
+    tiled_logits,
+)
 
 SMALL = {"side": 8, "stride": 4}
 # Of one tile, of one row, of one column, with the last tile on the stride and off it.

@@ -17,8 +17,8 @@ from advbench.datasets.builtin.forgeries import KINDS, Forgery, make_forgery
 from advbench.datasets.builtin.photographs import photographs_of
 from advbench.datasets.decoding import MASK_RULE
 from advbench.datasets.manifest import Kind, Row, Split, read_manifest, write_manifest
-from advbench.pixels import Image, mask_sha256, pixels_sha256
-from advbench.streams import numpy_stream
+from advbench.images import Image, mask_sha256, pixels_sha256
+from advbench.rng import numpy_stream
 
 DATASET_ID = "builtin"
 VERSION = "1"

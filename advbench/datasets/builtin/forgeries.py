@@ -23,7 +23,7 @@ from advbench.datasets.builtin.histories import (
 )
 from advbench.datasets.builtin.photographs import Photograph
 from advbench.datasets.manifest import Kind
-from advbench.pixels import Image, Mask
+from advbench.images import Image, Mask
 
 KINDS: tuple[Kind, ...] = ("splice", "splice", "copymove", "removal")
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.stats import norm
 
 from advbench.codec import through_jpeg
-from advbench.pixels import Image
+from advbench.images import Image
 
 QUALITIES = (0, 75, 85, 90, 95)  # 0: never compressed
 _FIXED = 1 << 16

@@ -16,7 +16,7 @@ from advbench.datasets.decoding import decode_image
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
 from advbench.files import file_sha256
-from advbench.pixels import Image
+from advbench.images import Image
 
 
 @dataclass(frozen=True)

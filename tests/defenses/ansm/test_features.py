@@ -9,10 +9,10 @@ import torch
 
 from advbench.defenses.ansm.features import tapped
 from advbench.victims.base import Depth
-from advbench.victims.code import CoDE
-from advbench.victims.hdfnet import HDFNet
-from advbench.victims.ifosn import IFOSN
-from advbench.victims.mvssnet import MVSSNet
+from advbench.victims.code.victim import CoDE
+from advbench.victims.hdfnet.victim import HDFNet
+from advbench.victims.ifosn.victim import IFOSN
+from advbench.victims.mvssnet.victim import MVSSNet
 
 from .toys import LAYERS, layered
 

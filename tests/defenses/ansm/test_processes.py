@@ -19,7 +19,7 @@ from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.defenses.ansm.training import train
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
-from advbench.victims.training.data import Crops
+from advbench.training.data import Crops
 
 from .toys import layered, pairs
 

@@ -11,11 +11,11 @@ import torch
 
 import advbench
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
+from advbench.images import fit_mask
 from advbench.pipelines.load import load_dataset
 from advbench.pipelines.provenance import victim_identity
-from advbench.pixels import fit_mask
 
-FOLDER = Path(__file__).parents[3] / "defenses" / "ansm" / "weights"
+FOLDER = Path(__file__).parents[3] / "defenses" / "ansm" / "pretrained"
 SHIPPED = sorted(path.stem.rpartition("-")[0] for path in FOLDER.glob("*-small.safetensors"))
 
 

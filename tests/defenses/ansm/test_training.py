@@ -24,7 +24,7 @@ from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.defenses.ansm.training import FIRST_STAGE, Epoch, Start, train
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
-from advbench.victims.training.data import Crops
+from advbench.training.data import Crops
 
 from . import loops
 from .toys import LAYERS, Layered, disturbed, layered, pairs

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from advbench.defenses.ansm.network import AnsmNetwork
+from advbench.training.data import Examples
 from advbench.victims.base import Depth, Size, Victim
-from advbench.victims.training.data import Examples
 from advbench.victims.weights import Weights
 
 LAYERS: dict[Depth, tuple[str, ...]] = {

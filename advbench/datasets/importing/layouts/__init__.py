@@ -1,0 +1,1 @@
+"""Find images and masks in the folders of published datasets."""

@@ -1,0 +1,90 @@
+"""The layouts that can be imported, by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+from advbench.datasets.importing.layouts.layout import Candidate, Found
+from advbench.datasets.importing.stems import read_lines, spellings
+from advbench.errors import AdvbenchError
+
+# Those that are published datasets and so have a name of their own, then ways files may lie.
+DATASETS = ("casiav1", "casiav2", "columbia", "imd20", "misd")
+LAYOUTS = (*DATASETS, "folder", "imdlbenco")
+
+
+def check_layout(name: str) -> None:
+    """Refuse an unknown layout, with the nearest ones.
+
+    Raises:
+        AdvbenchError: there is none of that name.
+    """
+    if name in LAYOUTS:
+        return
+    near = difflib.get_close_matches(name.lower(), LAYOUTS, n=3, cutoff=0.4)
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(LAYOUTS)}"
+    raise AdvbenchError(f"unknown layout {name!r}; {hint}")
+
+
+def find(
+    layout: str,
+    path: Path,
+    images: str | None = None,
+    masks: str | None = None,
+    inverted: Path | None = None,
+) -> Found:
+    """What a layout finds at ``path``.
+
+    Raises:
+        AdvbenchError: an unknown layout, an option of another one, or what the layout refuses.
+    """
+    check_layout(layout)
+    if (images or masks) and layout != "folder":
+        raise AdvbenchError(f"--images and --masks are options of folder, not of {layout}")
+    if inverted and layout != "columbia":
+        raise AdvbenchError(f"--inverted is an option of columbia, not of {layout}")
+    module = importlib.import_module(f"advbench.datasets.importing.layouts.{layout}")
+    options: dict[str, object] = {}
+    if layout == "folder":
+        options = {"images": images, "masks": masks}
+    if layout == "columbia":
+        options = {"inverted": inverted}
+    found: Found = module.find(path, **options)
+    return found
+
+
+def restrict(found: Found, path: Path, allow_missing: bool) -> tuple[Found, int]:
+    """Only the images that the file at ``path`` lists, and how many it lists.
+
+    A line is a stem, a file name, a sample's name, or the stem of a mask.
+
+    Raises:
+        AdvbenchError: no such file, or names that no image has (unless they may be missing).
+    """
+    known: dict[str, Candidate] = {}
+    for candidate in found.candidates:
+        for name in _names(candidate):
+            known.setdefault(name, candidate)
+    chosen: dict[Path, Candidate] = {}
+    missing: list[str] = []
+    lines = read_lines(path)
+    for line in lines:
+        hit = next((known[spelling] for spelling in spellings(line) if spelling in known), None)
+        if hit is None:
+            missing.append(line.strip())
+        else:
+            chosen[hit.image] = hit
+    if missing and not (allow_missing and chosen):
+        raise AdvbenchError(
+            f"{path}: {len(missing)} of {len(lines)} names are not in {found.root} "
+            f"(first: {missing[0]}); correct them, or leave them out with --allow-exclude"
+        )
+    return replace(found, candidates=tuple(chosen.values())), len(lines)
+
+
+def _names(candidate: Candidate) -> tuple[str, ...]:
+    masks = (mask.stem.removesuffix("_gt") for mask in candidate.masks)
+    return (candidate.image.stem, candidate.image.name, candidate.name, *masks)

@@ -1,0 +1,1 @@
+"""Run networks: rows in batches and threads, deterministic arithmetic."""

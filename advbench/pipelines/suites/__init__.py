@@ -1,0 +1,1 @@
+"""Plan and run whole grids from one TOML file."""

@@ -1,0 +1,156 @@
+"""How fast a victim is attacked and scored here, and what an image takes on disk, measured."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from advbench.attacks.base import Attack
+from advbench.attacks.recorded import PAYS_FROM, recorded
+from advbench.datasets.manifest import Row
+from advbench.images import Image, Mask, Residual, fit_mask, to_tensor, to_unit
+from advbench.inference.batching import images_at_once, side_by_side
+from advbench.inference.numerics import reference_mode
+from advbench.pipelines.making import Request
+from advbench.pipelines.scoring import Cell, Sample, Scorer
+from advbench.rng import numpy_stream
+from advbench.shards.writer import GZIP_LEVEL
+
+REPEAT_SECONDS, REPEATS = 0.5, 5
+STEPS = 4  # of an iterated attack: what a call takes beside its passes is shared by more of them
+# Grey levels; what 250 steps of C&W leave has this spread.
+UNBOUNDED_SIGMA = 0.6
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured of one victim on an image of the dataset's mean size, as many copies side by side as
+    the run has images side by side.
+
+    Attributes:
+        per_gradient: seconds of one forward and backward pass, by attack.
+        per_variant: seconds to encode one adversarial image, and its bytes, by variant.
+        scoring: seconds to score one image before all cells.
+        original_bytes: of one stored original.
+    """
+
+    per_gradient: dict[str, float]
+    per_variant: dict[str, tuple[float, int]]
+    scoring: float
+    original_bytes: int
+
+
+def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
+    """Run a few steps of every attack, and every defense, on an image of the mean size; where the
+    victim works at native size, one gradient on the largest image too, which must fit in memory as
+    often as images are handed to an attack together.
+
+    Raises:
+        AdvbenchError: an image that cannot be read, a plug-in that does not do what it must.
+        torch.OutOfMemoryError: an image does not fit.
+    """
+    rows = sorted(request.rows, key=lambda row: row.height * row.width)
+    mean = sum(row.height * row.width for row in rows) / len(rows)
+    typical = min(rows, key=lambda row: abs(row.height * row.width - mean))
+    cheapest = min(request.attacks, key=lambda attack: attack.brief().passes())
+    copies = min(images_at_once(request.victim.device), len(rows))
+    if request.victim.working_side is None and rows[-1] != typical:
+        _attack(cheapest.brief(), request, *_pair(request, rows[-1]), copies)
+    image, truth = _pair(request, typical)
+    _as_later(request, image)
+    per_gradient, attacked = {}, image
+    for attack in request.attacks:
+        # The first call does not count: it may take a thousand times as long, for imports.
+        attacked = _attack(attack.brief(), request, image, truth, copies)
+        brief = attack.brief(STEPS)
+        seconds = _seconds(partial(_attack, brief, request, image, truth, copies))
+        per_gradient[attack.label] = seconds / (copies * max(1, brief.passes()))
+    sample = Sample(typical.sample_id, "", "", attacked, image, truth)
+    fixed = request.victim.working_side is not None
+    with reference_mode(request.victim.network):
+        list(scorer.records(sample, cells))
+        scoring = _seconds(lambda: list(scorer.side_by_side([sample] * copies, cells)))
+    ratio = 1.0 if fixed else mean / (typical.height * typical.width)
+    return Speed(
+        {label: ratio * seconds for label, seconds in per_gradient.items()},
+        {
+            attack.variant_name(intensity): _encoded(_noise(attack, intensity, image), ratio)
+            for attack in request.attacks
+            for intensity in attack.intensities
+        },
+        ratio / copies * scoring,
+        _encoded(image, ratio)[1],
+    )
+
+
+def _as_later(request: Request, image: Image) -> None:
+    """Have the victim's passes recorded as they are in all of a run but its beginning."""
+    victim = request.victim
+    if request.precision == "fp32":
+        with reference_mode(victim.network), side_by_side(victim.device, victim.reentrant):
+            x = to_unit(to_tensor(image)).to(victim.device)
+            recorded(victim, x, PAYS_FROM)
+            recorded(victim, x, PAYS_FROM, "probabilities")
+
+
+def _pair(request: Request, row: Row) -> tuple[Image, Mask]:
+    image = request.victim.fit(request.dataset.image(row))
+    return image, request.dataset.mask(row)
+
+
+def _attack(attack: Attack, request: Request, image: Image, truth: Mask, copies: int = 1) -> Image:
+    """One adversarial image, of whichever intensity comes first, out of so many copies."""
+    results = attack.run(
+        request.victim,
+        to_tensor(image).repeat(copies, 1, 1, 1),
+        torch.from_numpy(fit_mask(truth, image).copy()).repeat(copies, 1, 1),
+        [f"probe-{number}" for number in range(copies)],
+        request.seed,
+        precision=request.precision,
+    )
+    first = next(iter(results.values()))
+    return np.ascontiguousarray(first.images[0].permute(1, 2, 0).numpy())
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The median of a few calls."""
+    times: list[float] = []
+    while not times or (sum(times) < REPEAT_SECONDS and len(times) < REPEATS):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def _noise(attack: Attack, intensity: float, image: Image) -> Residual:
+    """Noise that takes as many bytes as the attack's: one gradient gives two levels, several give
+    any of the budget."""
+    stream, budget = numpy_stream("probe"), attack.budget(intensity)
+    if budget is None:
+        levels = stream.normal(0, UNBOUNDED_SIGMA, image.shape).round().clip(-127, 127)
+    elif attack.passes() == 1:
+        levels = stream.choice([-budget, budget], image.shape)
+    else:
+        levels = stream.integers(-budget, budget + 1, image.shape)
+    return levels.astype(np.int8)
+
+
+def _encoded(values: Image | Residual, ratio: float) -> tuple[float, int]:
+    """Seconds to compress, read back and hash an image ``ratio`` times as large, and its bytes."""
+    stored = b""
+
+    def work() -> None:
+        nonlocal stored
+        stored = zlib.compress(values.tobytes(), GZIP_LEVEL)
+        hashlib.sha256(zlib.decompress(stored)).digest()
+
+    seconds = _seconds(work)
+    return ratio * seconds, round(ratio * len(stored))

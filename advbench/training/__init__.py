@@ -1,0 +1,1 @@
+"""Train networks: one loop for victims and ANSM."""

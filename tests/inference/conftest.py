@@ -1,0 +1,3 @@
+"""One thread here too."""
+
+from ..attacks.conftest import _one_thread  # noqa: F401

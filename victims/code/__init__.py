@@ -1,0 +1,1 @@
+"""CoDE (docs/victims/code.md)."""

@@ -1,0 +1,1 @@
+"""HDF-Net (docs/victims/hdfnet.md)."""

@@ -1,0 +1,1 @@
+"""IF-OSN (docs/victims/ifosn.md)."""

@@ -1,0 +1,1 @@
+"""MVSS-Net (docs/victims/mvssnet.md)."""
