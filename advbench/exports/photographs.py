@@ -169,13 +169,11 @@ def _row_of(shard: Shard, number: int) -> Row:
 
 def attack_of(settings: Settings) -> Row:
     """The columns that tell of the attack."""
-    specification, variant = settings.attack or {}, settings.variant or ""
-    name = str(specification.get("attack", ""))
-    intensity = variant.removeprefix(f"{name}-")
+    specification = settings.attack or {}
     return {
-        "attack": name,
-        "intensity": float(intensity) if _is_number(intensity) else None,
-        "variant": variant,
+        "attack": str(specification.get("attack", "")),
+        "intensity": settings.intensity,
+        "variant": settings.variant or "",
         "attack_spec": json.dumps(specification, sort_keys=True, separators=(",", ":")),
     }
 
@@ -188,10 +186,3 @@ def _identity(shard: Shard, number: int) -> str:
 def _shortest(value: np.float32) -> float | None:
     """The shortest decimal that is this float32; None where it is infinite."""
     return float(str(value)) if np.isfinite(value) else None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False

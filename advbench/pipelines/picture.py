@@ -38,7 +38,7 @@ def draw(
         assert settings.attack is not None
         assert settings.variant is not None
         name = settings.attack["attack"]
-        intensity = float(settings.variant.removeprefix(f"{name}-"))
+        intensity = settings.intensity or 0.0
         if intensity >= images.get(name, (-1.0, "", original))[0]:
             with Shard(entry.path) as shard:
                 image = shard.adversarial(entry.sample_ids.index(sample_id), original)

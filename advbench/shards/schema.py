@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -24,6 +25,7 @@ from advbench.images import Image, Mask
 
 SCHEMA = "advbench.shard/1"
 ORIGINALS, ADVERSARIAL = "originals", "adversarial"
+_INTENSITY = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,14 @@ class Settings:
     def sha256(self) -> str:
         """The provenance key."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def intensity(self) -> float | None:
+        """The number in the variant's name: 3 of ``pgd-3`` and of ``pgd-3@jpeg-90``; None where
+        there is none."""
+        label = str((self.attack or {}).get("attack", ""))
+        found = _INTENSITY.match((self.variant or "").removeprefix(f"{label}-"))
+        return float(found.group()) if found else None
 
     @property
     def folder(self) -> PurePosixPath:
