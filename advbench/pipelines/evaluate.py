@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -26,6 +25,7 @@ from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.scores.protocols import Protocol
 from advbench.scores.records import Record, has_key, path_of, read_records, write_records
+from advbench.scores.threats import ORIGINAL, Attacked
 from advbench.shards.reader import Originals, Shard, ShardEntry, list_shards
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, Settings
 from advbench.victims.base import Victim
@@ -88,12 +88,13 @@ class Variant:
         return (self.settings.variant or "") if self.settings else "original"
 
     @property
-    def attack(self) -> tuple[str, float]:
-        """Registry name and intensity; NaN for the originals."""
+    def attacked(self) -> Attacked:
+        """What records say of its making."""
         if self.settings is None or self.settings.attack is None:
-            return "original", math.nan
-        specification = self.settings.attack
-        return specification["attack"], float(self.name.removeprefix(f"{specification['attack']}-"))
+            return ORIGINAL
+        return Attacked.by(
+            self.settings.attack, self.name, self.settings.intensity, self.settings.budget
+        )
 
 
 @dataclass(frozen=True)
@@ -283,7 +284,7 @@ def _samples(variant: Variant, originals: Originals) -> Iterable[Sample]:
         for sample_id in variant.sample_ids:
             original, truth = originals.get(sample_id)
             yield Sample(sample_id, *originals.about(sample_id), original, original, truth)
-    attack, intensity = variant.attack
+    attacked = variant.attacked
     for entry in variant.entries:
         with Shard(entry.path) as shard:
             for number, sample_id in enumerate(entry.sample_ids):
@@ -295,9 +296,8 @@ def _samples(variant: Variant, originals: Originals) -> Iterable[Sample]:
                         shard.adversarial(number, original),
                         original,
                         truth,
-                        variant.name,
-                        attack,
-                        intensity,
+                        attacked,
+                        int(shard.column("zero_gradients")[number]),
                     )
 
 

@@ -19,9 +19,11 @@ from advbench.defenses.base import Defense
 from advbench.images import Image, Mask, pixels_sha256, to_tensor, to_unit
 from advbench.inference.batching import images_at_once, in_batches, side_by_side
 from advbench.memory import release_freed
+from advbench.scores.counts import iou, marked, mcc
 from advbench.scores.metrics import auc, noise_metrics
-from advbench.scores.protocols import Protocol, iou
+from advbench.scores.protocols import Protocol
 from advbench.scores.records import Record
+from advbench.scores.threats import ORIGINAL, Attacked
 from advbench.victims.base import Victim
 
 TRIM_EVERY = 16  # images
@@ -57,7 +59,8 @@ class Sample:
     Attributes:
         image, original: uint8 H×W×3 at the working size.
         truth: bool, at the ground truth's own size.
-        attack, intensity, variant: as in records; ``original`` and NaN where it was not attacked.
+        attacked: how it was made; an original by default.
+        zero_gradients: how many of the attack's gradients were zero everywhere; None if unknown.
     """
 
     sample_id: str
@@ -66,9 +69,8 @@ class Sample:
     image: Image
     original: Image
     truth: Mask
-    variant: str = "original"
-    attack: str = "original"
-    intensity: float = math.nan
+    attacked: Attacked = ORIGINAL
+    zero_gradients: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,7 @@ class Scorer:
                     size=victim.size,
                     weights=victim.weights.label,
                     weights_sha256=victim.weights.sha256,
-                    attack=sample.attack,
-                    intensity=sample.intensity,
-                    variant=sample.variant,
+                    **vars(sample.attacked),
                     defense=cell.defense.name,
                     strength=math.nan if cell.strength is None else float(cell.strength),
                     protocol=self.protocol.id,
@@ -131,12 +131,17 @@ class Scorer:
                     fn=counts.fn,
                     tn=counts.tn,
                     f1=self.protocol.f1(counts),
-                    iou=iou(counts),
+                    mcc=float(mcc(counts)),
+                    marked=float(marked(counts)),
+                    iou=float(iou(counts)),
                     auc=auc(at_truth, truth),
                     psnr=noise.psnr,
                     ssim=noise.ssim,
                     linf=noise.linf,
                     l2=noise.l2,
+                    zero_gradients=(
+                        math.nan if sample.zero_gradients is None else float(sample.zero_gradients)
+                    ),
                     image_sha256=sha256,
                     defense_spec=json.dumps(
                         cell.defense.variant_spec(cell.strength), sort_keys=True

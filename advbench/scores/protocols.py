@@ -5,7 +5,6 @@ Records keep the four counts, so that any other rule of this family can be compu
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import cv2
@@ -14,18 +13,9 @@ import numpy.typing as npt
 
 from advbench.errors import AdvbenchError
 from advbench.images import Mask
+from advbench.scores.counts import Counts, f1
 
 ProbabilityMap = npt.NDArray[np.float32]  # H×W in [0, 1]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Pixels by prediction and truth; forged is positive."""
-
-    tp: int
-    fp: int
-    fn: int
-    tn: int
 
 
 @dataclass(frozen=True)
@@ -34,7 +24,7 @@ class Protocol:
 
     ``f1/v1``: forged images only; the float map is resized bilinearly to the ground truth's size;
     a pixel is predicted forged where its probability is above the victim's threshold;
-    F1 = 2TP / (2TP + FP + FN), undefined (excluded and counted) where TP + FP + FN = 0; the
+    F1 = 2TP / (2TP + FP + FN), undefined (excluded and counted) where nothing is forged; the
     dataset's F1 is the mean over its images. RP is 100 × F1 over the same victim's undefended F1
     on the originals of the same images, a ratio of dataset means.
     """
@@ -59,20 +49,13 @@ class Protocol:
         return Counts(tp, fp, fn, truth.size - tp - fp - fn)
 
     def f1(self, counts: Counts) -> float:
-        """F1 of one image; NaN where it is undefined."""
-        denominator = 2 * counts.tp + counts.fp + counts.fn
-        return 2 * counts.tp / denominator if denominator else math.nan
-
-
-def iou(counts: Counts) -> float:
-    """Intersection over union of the forged class; NaN where both are empty."""
-    union = counts.tp + counts.fp + counts.fn
-    return counts.tp / union if union else math.nan
+        """Compute the F1 of one image; NaN where nothing is forged."""
+        return float(f1(counts))
 
 
 PROTOCOLS = {
     "f1/v1": Protocol(
-        "f1/v1", "per-image mean, victim's threshold, native size, empty/empty excluded"
+        "f1/v1", "per-image mean, victim's threshold, native size, forged images only"
     )
 }
 

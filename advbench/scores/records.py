@@ -1,28 +1,39 @@
 """Records: Parquet, one row per image × victim × variant × defense × protocol.
 
 One file holds the records of one dataset, victim, variant and defense strength; its key says what
-it was computed from, so that equal work is not done twice.
+it was computed from, so that equal work is not done twice. Files of ``advbench.records/1``, which
+had no threat models, are read as the next version has them.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
+from advbench.scores.counts import Counts, marked, mcc
+from advbench.scores.threats import ORIGINAL
 
-_KEY = b"advbench.key"
+SCHEMA = "advbench.records/2"
+_KEY, _SCHEMA = b"advbench.key", b"advbench.schema"
 _CELL = [
     *("dataset", "victim", "size", "weights_sha256", "variant"),
     *("defense", "strength", "protocol", "sample_id"),
 ]
+# What the second version has and the first had not.
+_ADDED = {
+    *("threat", "through", "surrogate", "region", "target", "budget"),
+    *("mcc", "marked", "zero_gradients"),
+}
 _READ_ERRORS = (pa.ArrowException, OSError, ValueError)
 
 
@@ -30,7 +41,15 @@ _READ_ERRORS = (pa.ArrowException, OSError, ValueError)
 class Record:
     """The scores of one image.
 
-    ``defense_spec`` is the JSON of what was done to it, ``version`` the advbench that scored it.
+    Attributes:
+        variant, attack, intensity, threat, through, surrogate, region, target, budget: how the
+            image was made, as in :class:`~advbench.scores.threats.Attacked`.
+        f1, iou, mcc: NaN where the truth does not allow them, as on authentic images.
+        marked: share of pixels that the map marks as forged.
+        linf: in grey levels, of the stored image.
+        zero_gradients: how many of the attack's gradients were zero everywhere; NaN if unknown.
+        defense_spec: JSON of what was done to the image.
+        version: the advbench that scored it.
     """
 
     dataset: str
@@ -44,6 +63,12 @@ class Record:
     attack: str
     intensity: float
     variant: str
+    threat: str
+    through: str
+    surrogate: str
+    region: str
+    target: str
+    budget: float
     defense: str
     strength: float
     protocol: str
@@ -53,12 +78,15 @@ class Record:
     fn: int
     tn: int
     f1: float
+    mcc: float
+    marked: float
     iou: float
     auc: float
     psnr: float
     ssim: float
     linf: float
     l2: float
+    zero_gradients: float
     image_sha256: str
     defense_spec: str
     version: str
@@ -72,17 +100,18 @@ def path_of(folder: Path, dataset: str, victim: str, variant: str, defense: str)
 def write_records(path: Path, records: Sequence[Record], key: str) -> None:
     """Write a file of records, whole or not at all."""
     columns = {f.name: [getattr(record, f.name) for record in records] for f in fields(Record)}
-    _write(path, pa.table(columns).replace_schema_metadata({_KEY: key.encode()}))
+    _write(path, pa.table(columns), {_KEY: key.encode()})
 
 
 def write_merged(path: Path, records: pd.DataFrame) -> None:
     """Write many records as one file, to be published beside what was derived from them."""
     cell = ["victim", "variant", "defense", "strength", "protocol", "sample_id"]
     table = pa.Table.from_pandas(records.sort_values(cell), preserve_index=False)
-    _write(path, table.replace_schema_metadata(None))
+    _write(path, table)
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def _write(path: Path, table: pa.Table, metadata: dict[bytes, bytes] | None = None) -> None:
+    table = table.replace_schema_metadata({_SCHEMA: SCHEMA.encode()} | (metadata or {}))
     buffer = io.BytesIO()
     pq.write_table(
         table, buffer, compression="zstd", compression_level=19, write_page_checksum=True
@@ -116,12 +145,29 @@ def read_records(folder: Path) -> pd.DataFrame:
             raise AdvbenchError(
                 f"{path}: damaged records; remove the file and run advbench evaluate again"
             ) from error
-        missing = sorted({f.name for f in fields(Record)} - set(frames[-1].columns))
-        if missing:
-            raise AdvbenchError(f"{path}: no records of this version; they lack {missing[0]}")
+        frames[-1] = _as_this_version(path, frames[-1])
     if not frames:
         raise AdvbenchError(f"{folder}: no records there; make some with advbench evaluate")
     records = pd.concat(frames, ignore_index=True)
     if records.duplicated(_CELL).any():
         raise AdvbenchError(f"{folder}: holds the same records twice; give one folder of records")
     return records
+
+
+def _as_this_version(path: Path, records: pd.DataFrame) -> pd.DataFrame:
+    """Add what ``advbench.records/1`` had not: static attacks all, those but C&W within φ."""
+    names = [f.name for f in fields(Record)]
+    if not _ADDED & set(records.columns) and set(names) - set(records.columns) == _ADDED:
+        counts = Counts.of(records)
+        bounded = ~records.attack.isin(["original", "cw"])
+        static = {name: value for name, value in vars(ORIGINAL).items() if name in _ADDED}
+        records = records.assign(**static).assign(
+            budget=np.floor(records.intensity).where(bounded),
+            mcc=mcc(counts),
+            marked=marked(counts),
+            zero_gradients=math.nan,
+        )
+    missing = sorted(set(names) - set(records.columns))
+    if missing:
+        raise AdvbenchError(f"{path}: no records of this version; they lack {missing[0]}")
+    return records[names]

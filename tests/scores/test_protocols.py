@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, matthews_corrcoef
 
 from advbench.errors import AdvbenchError
-from advbench.scores.protocols import PROTOCOLS, Counts, ProbabilityMap, iou, protocol
+from advbench.scores.counts import Counts, iou, marked, mcc
+from advbench.scores.protocols import PROTOCOLS, ProbabilityMap, protocol
 
 F1 = protocol("f1/v1")
 
@@ -49,10 +50,10 @@ def test_scores_by_sklearn(seed: int, share: float) -> None:
     counts = F1.counts(probability, truth, 0.5)
     matrix = confusion_matrix(truth.ravel(), forged.ravel(), labels=[False, True])
     assert matrix.ravel().tolist() == [counts.tn, counts.fp, counts.fn, counts.tp]
-    if truth.any() or forged.any():
+    if truth.any():
         expected = f1_score(truth.ravel(), forged.ravel(), zero_division=0)
         assert F1.f1(counts) == pytest.approx(expected)
-        assert iou(counts) == pytest.approx(
+        assert float(iou(counts)) == pytest.approx(
             jaccard_score(truth.ravel(), forged.ravel(), zero_division=0)
         )
     else:
@@ -64,16 +65,45 @@ def test_scores_by_sklearn(seed: int, share: float) -> None:
     [
         (Counts(3, 1, 2, 9), 6 / 9, 3 / 6),
         (Counts(5, 0, 0, 0), 1, 1),
-        (Counts(0, 4, 0, 5), 0, 0),
+        (Counts(0, 4, 1, 5), 0, 0),
         (Counts(0, 0, 4, 5), 0, 0),
+        (Counts(0, 4, 0, 5), math.nan, math.nan),
         (Counts(0, 0, 0, 9), math.nan, math.nan),
         (Counts(0, 0, 0, 0), math.nan, math.nan),
     ],
 )
 def test_scores_by_hand(counts: Counts, f1: float, overlap: float) -> None:
-    """Empty prediction of an empty mask is undefined, neither 0 nor 1."""
+    """An authentic image has neither, whatever the map marks on it."""
     assert F1.f1(counts) == pytest.approx(f1, nan_ok=True)
-    assert iou(counts) == pytest.approx(overlap, nan_ok=True)
+    assert float(iou(counts)) == pytest.approx(overlap, nan_ok=True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.sampled_from([0.1, 0.5, 1]))
+def test_mcc_and_marked_by_sklearn(seed: int, share: float) -> None:
+    """Also where the map is of one class; NaN where the truth is."""
+    probability, truth = drawn(seed, share)
+    forged = probability > 0.5
+    counts = F1.counts(probability, truth, 0.5)
+    assert float(marked(counts)) == pytest.approx(forged.mean())
+    if truth.any() and not truth.all():
+        expected = matthews_corrcoef(truth.ravel(), forged.ravel())
+        assert float(mcc(counts)) == pytest.approx(expected, abs=1e-12)
+    else:
+        assert math.isnan(float(mcc(counts)))
+
+
+def test_mcc_of_maps_that_know_nothing_and_of_large_images() -> None:
+    """Everything or nothing marked is 0; right and inverted are 1 and -1, beyond int64 too."""
+    size = 2**33
+    counts = Counts(
+        np.array([9, 0, size, 0]),
+        np.array([7, 0, 0, size]),
+        np.array([0, 9, 0, size]),
+        np.array([0, 7, size, 0]),
+    )
+    assert mcc(counts).tolist() == pytest.approx([0, 0, 1, -1])
+    assert marked(counts).tolist() == pytest.approx([1, 0, 0.5, 0.5])
 
 
 def test_threshold_is_strict() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from advbench.errors import AdvbenchError
-from advbench.scores.records import has_key, path_of, read_records, write_records
+from advbench.scores.records import Record, has_key, path_of, read_records, write_records
 
 from .made import record
 
@@ -37,13 +37,38 @@ def test_round_trip(tmp_path: Path) -> None:
     found = read_records(tmp_path)
     expected = [asdict(one) for one in RECORDS]
     assert list(found.columns) == list(expected[0])
-    for number, fields in enumerate(expected):
-        for name, value in fields.items():
+    for number, values in enumerate(expected):
+        for name, value in values.items():
             cell = found[name].iloc[number]
             if isinstance(value, float) and math.isnan(value):
                 assert np.isnan(cell)
             else:
                 assert cell == value
+
+
+def test_the_first_version_is_read_as_the_second(tmp_path: Path) -> None:
+    """Static all; MCC and the marked area follow from the counts, C&W alone has no bound."""
+    cells = [
+        record("a"),
+        record("b", attack="pgd", intensity=3.0, variant="pgd-3", tp=0, fp=0, fn=4, tn=6),
+        record("c", attack="cw", intensity=50.0, variant="cw-50", tp=4, fp=0, fn=0, tn=6),
+    ]
+    first = pd.DataFrame([asdict(one) for one in cells])
+    added = ["threat", "through", "surrogate", "region", "target", "budget", "mcc", "marked"]
+    first = first.drop(columns=[*added, "zero_gradients"])
+    first.to_parquet(tmp_path / "x.parquet", index=False)
+    found = read_records(tmp_path)
+    assert list(found.columns) == [field.name for field in fields(Record)]
+    assert (found.threat == "static").all()
+    assert (found.through == "").all()
+    assert (found.region == "whole").all()
+    assert found.budget.tolist() == pytest.approx([math.nan, 3, math.nan], nan_ok=True)
+    assert found.marked.tolist() == pytest.approx([0.3, 0, 0.4])
+    expected = (1 * 4 - 2 * 3) / math.sqrt((1 + 2) * (1 + 3) * (4 + 2) * (4 + 3))
+    assert found.mcc.tolist() == pytest.approx([expected, 0, 1])
+    assert found.zero_gradients.isna().all()
+    first.assign(threat="static").to_parquet(tmp_path / "x.parquet", index=False)
+    assert "no records of this version; they lack budget" in refused(tmp_path)
 
 
 def test_by_another_reader(tmp_path: Path) -> None:
