@@ -64,6 +64,7 @@ class Attack(BaseModel, ABC):
     name: ClassVar[str]
     intensity_field: ClassVar[str] = "eps"
     profiles: ClassVar[dict[str, dict[str, Any]]] = {}
+    needs_gradients: ClassVar[bool] = True
 
     @classmethod
     def create(cls, profile: str = "default", **settings: Any) -> Self:
@@ -164,8 +165,14 @@ class Attack(BaseModel, ABC):
 
         Raises:
             ValueError: dtypes or shapes that do not fit together.
+            AdvbenchError: the attack follows gradients, and the victim has none.
         """
         _check(images, masks, ids)
+        if self.needs_gradients and not victim.differentiable:
+            raise AdvbenchError(
+                f"attack {self.name}: follows gradients, and victim {victim.name} has none; take "
+                "an attack that asks for maps alone"
+            )
         if not len(images):
             return {self.variant_name(i): Result(images.cpu(), []) for i in self.intensities}
         images = images.to(victim.device)

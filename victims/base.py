@@ -39,6 +39,8 @@ class Victim(ABC):
         recipes: per size, the fields of the training recipe that differ from the defaults.
         reentrant: whether several threads may be in :meth:`logits` at once, as on the CPU; False
             where the network keeps something of a pass in itself.
+        differentiable: whether gradients of the logits reach the image; without them only attacks
+            that ask for maps alone can be made.
         dead_keys: prefixes of keys in the authors' file that the network does without.
         network: the ``nn.Module``; the full size has exactly the authors' state_dict keys.
         weights: where the weights came from, with their sha256 and a label.
@@ -51,6 +53,7 @@ class Victim(ABC):
     objectives: ClassVar[dict[str, str]] = {"plain": PLAIN_OBJECTIVE}
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {}
     reentrant: bool = True
+    differentiable: bool = True
     dead_keys: ClassVar[tuple[str, ...]] = ()
 
     _loaded: tuple[Size, str | None, int] | None = None
