@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch import nn
+
     from advbench.attacks.base import Attack
     from advbench.defenses.base import Defense
     from advbench.shards.reader import ShardDataset
     from advbench.victims.base import Victim
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_attack", "load_defense", "load_victim", "open_dataset"]
+__all__ = ["__version__", "load_attack", "load_defense", "load_victim", "open_dataset", "wrap"]
 
 
 def load_victim(
@@ -54,3 +56,11 @@ def open_dataset(folder: str | Path) -> ShardDataset:
     from advbench.shards.reader import ShardDataset
 
     return ShardDataset(folder)
+
+
+def wrap(module: nn.Module, **reading: Any) -> Victim:
+    """A victim made of any ``nn.Module``: ``wrap(module, side=512, output="probability")``; see
+    :func:`advbench.victims.adapters.wrap.wrap` for what it takes and what such a victim lacks."""
+    from advbench.victims.adapters.wrap import wrap as wrap_module
+
+    return wrap_module(module, **reading)

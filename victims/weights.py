@@ -60,7 +60,7 @@ def load_network_weights(
         AdvbenchError: the file cannot be read, fits another network, or holds NaN or infinity.
     """
     if source is None:
-        return Weights(_state_sha256(network.state_dict()), f"random:{seed}")
+        return Weights(state_sha256(network.state_dict()), f"random:{seed}")
     path = builtin_path(victim, size) if source == "builtin" else Path(source)
     if source == "builtin" and not path.is_file():
         raise AdvbenchError(
@@ -169,9 +169,11 @@ def _likeness(
     return len(theirs & ours) / max(1, len({key for key, _ in theirs | ours}))
 
 
-def _state_sha256(state: dict[str, Tensor]) -> str:
+def state_sha256(state: dict[str, Tensor]) -> str:
+    """Hash keys and values of a state."""
     digest = hashlib.sha256()
     for key in sorted(state):
         digest.update(key.encode())
-        digest.update(state[key].detach().cpu().contiguous().numpy().tobytes())
+        value = state[key].detach().cpu().flatten()
+        digest.update(value.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Localizers of other packages as victims, and :func:`advbench.wrap` for any ``nn.Module``."""
