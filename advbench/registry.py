@@ -217,8 +217,13 @@ _PUBLISHED = ("columbia", "casiav1", "casiav2", "imd20", "misd")
 DATASETS = Registry(
     "dataset",
     "",
-    {"builtin": Entry("", "forgeries made here from photographs inside installed packages")},
-    {name: f"import it with: advbench dataset import {name} PATH" for name in _PUBLISHED},
+    {
+        "builtin": Entry("", "forgeries made here from photographs inside installed packages"),
+        "builtin1": Entry("", "its version 1: splices known by their noise"),
+        "builtin2": Entry("", "its version 2: at least two traces in each forgery"),
+    },
+    {name: f"import it with: advbench dataset import {name} PATH" for name in _PUBLISHED}
+    | {"open": "build it with: advbench dataset build open --photographs ROOT"},
 )
 
 # Files of manifests/suites.

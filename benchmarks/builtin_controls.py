@@ -18,7 +18,7 @@ import torch
 
 import advbench
 from advbench.datasets.builtin import forgeries
-from advbench.datasets.builtin.build import SEED, SIDE
+from advbench.datasets.builtin.editions import CURRENT, SIDE
 from advbench.datasets.builtin.photographs import photographs_of
 from advbench.images import Image, Mask, to_tensor, to_unit
 from advbench.pipelines.load import load_dataset
@@ -90,7 +90,7 @@ def floors() -> dict[str, np.ndarray]:
 
 def same_history_splice(index: int) -> tuple[Image, Mask]:
     """A splice whose donor went through what its host went through: no trace but the seam."""
-    rng = numpy_stream(SEED, "same-history", index)
+    rng = numpy_stream(CURRENT.seed, "same-history", index)
     photographs = photographs_of("test")
     history = forgeries.random_history(rng, *forgeries.HOST_NOISE["splice"])
     host, donor = (

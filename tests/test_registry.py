@@ -84,7 +84,8 @@ def test_built_in_names() -> None:
     }
     assert set(VICTIMS.entries) | set(VICTIMS.planned) == {"mvssnet", "ifosn", "hdfnet", "code"}
     assert set(DATASETS.entries) | set(DATASETS.planned) == {
-        *("builtin", "columbia", "casiav1", "casiav2", "imd20", "misd")
+        *("builtin", "builtin1", "builtin2", "open"),
+        *("columbia", "casiav1", "casiav2", "imd20", "misd"),
     }
     for family in (ATTACKS, VICTIMS, DEFENSES):
         for name, entry in family.entries.items():

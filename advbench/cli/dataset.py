@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from advbench.cli.options import json_option, out_option
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError
+
+if TYPE_CHECKING:
+    from advbench.datasets.builtin.editions import Edition
 
 
 @click.group()
@@ -23,24 +26,80 @@ def dataset() -> None:
 @click.option(
     "--to", type=click.Path(path_type=Path, file_okay=False), help="[--out/datasets/NAME]"
 )
+@click.option(
+    "--photographs",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Where the Debian packages of 'open' are installed (/) or unpacked.",
+)
 @out_option
-def build(name: str, to: Path | None, out: Path) -> None:
-    """Write the dataset NAME (builtin) as ordinary image files with their manifest."""
-    if name != "builtin":
-        raise AdvbenchError(f"dataset {name!r} cannot be built; only builtin can")
-    from advbench.datasets.builtin.build import build as run
+def build(name: str, to: Path | None, photographs: Path | None, out: Path) -> None:
+    """Write the dataset NAME as ordinary image files with their manifest.
+
+    NAME is builtin, of one version builtin1 or builtin2, or open, whose photographs come from the
+    packages that manifests/photographs.csv lists:
+
+    \b
+    apt-get download endless-sky-data lomiri-wallpapers-16.04 mate-backgrounds
+    for package in *.deb; do dpkg -x $package photographs; done
+    advbench dataset build open --photographs photographs
+    """
+    from advbench.datasets.builtin.editions import BUILTIN, OPEN, open_edition, published_rows
+
+    if name == OPEN:
+        if photographs is None:
+            raise AdvbenchError("dataset open needs --photographs ROOT; see dataset build --help")
+        edition = open_edition(photographs)
+    elif name in BUILTIN:
+        edition = BUILTIN[name]
+    else:
+        raise AdvbenchError(f"dataset {name!r} cannot be built; only {', '.join(BUILTIN)} and open")
+    different = _write(edition, to or out / "datasets" / name)
+    if different:
+        click.echo(f"{different} images differ from the published manifest (another codec build)")
+    elif published_rows(edition.dataset_id):
+        click.echo("all as published")
+
+
+@dataset.command()
+@click.argument("photographs", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--name", required=True, help="Its name from now on: a-z, 0-9 and _.")
+@click.option("--images", type=click.IntRange(min=3), default=480, show_default=True)
+@click.option("--side", type=click.IntRange(64, 4096), default=256, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@out_option
+def synthesize(photographs: Path, name: str, images: int, side: int, seed: int, out: Path) -> None:
+    """Make forgeries from the photographs in a folder, by the recipes of the built-in dataset.
+
+    Each forgery differs from its host in at least two traces, and its mask is exact. The splits
+    share no photograph. --dataset NAME then works everywhere.
+
+    \b
+    advbench dataset synthesize ~/holiday --name holiday
+    advbench dataset synthesize ~/holiday --name holiday --images 1200 --side 512
+    """
+    from advbench.datasets.builtin.editions import synthesized_edition
+    from advbench.datasets.importing.importing import check_name
+    from advbench.locks import folder_lock
+
+    check_name(name)
+    edition = synthesized_edition(photographs, name, images=images, side=side, seed=seed)
+    folder = out / "datasets" / name
+    with folder_lock(folder):
+        if (folder / "dataset.json").exists():
+            raise AdvbenchError(f"{folder}: a dataset of that name is there; take another --name")
+        _write(edition, folder)
+
+
+def _write(edition: Edition, folder: Path) -> int:
+    """Build an edition and say what was written; returns how many differ from the published."""
+    from advbench.datasets.builtin.build import build
     from advbench.datasets.dataset import open_folder
 
-    folder = to or out / "datasets" / name
     with Progress() as progress:
-        different = run(folder, progress=progress.counting("building", "images"))
-    info = open_folder(folder).info
-    click.echo(f"{folder}: {info.counts['forged']} forged, {info.counts['authentic']} authentic")
-    click.echo(
-        "all as published"
-        if not different
-        else f"{different} images differ from the published manifest (another codec build)"
-    )
+        different = build(folder, edition, progress=progress.counting("building", "images"))
+    counts = open_folder(folder).info.counts
+    click.echo(f"{folder}: {counts['forged']} forged, {counts['authentic']} authentic")
+    return different
 
 
 @dataset.command("import")
@@ -171,7 +230,7 @@ def split(name: str, train: float, val: float, sources: str | None, seed: int, o
     from advbench.datasets.splitting import split_folder
 
     folder = Path(name) if (Path(name) / "dataset.json").is_file() else out / "datasets" / name
-    if name == "builtin":
-        raise AdvbenchError("dataset builtin has its splits already; give an imported dataset")
+    if name in ("builtin", "builtin1", "builtin2", "open"):
+        raise AdvbenchError(f"dataset {name} has its splits already; give an imported dataset")
     counts = split_folder(folder, train, val, sources, seed)
     click.echo(", ".join(f"{count} {part}" for part, count in counts.items()))

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from advbench.datasets.builtin.build import DATASET_ID, SPLITS, VERSION, build
+from advbench.datasets.builtin.build import build
+from advbench.datasets.builtin.editions import BUILTIN, Edition
 from advbench.datasets.dataset import Dataset, open_folder
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
@@ -38,8 +39,8 @@ def load_dataset(
     Raises:
         AdvbenchError: there is none of that name.
     """
-    if name == DATASET_ID:
-        return _builtin(split, note, progress)
+    if name in BUILTIN:
+        return _builtin(BUILTIN[name], split, note, progress)
     imported = out / "datasets" / name
     for folder in (imported, Path(name)):
         if (folder / "dataset.json").is_file() or (folder / "manifest.csv").is_file():
@@ -50,7 +51,7 @@ def load_dataset(
             f"advbench dataset import folder {name} --name NAME"
         )
     if name in DATASETS.planned:
-        raise AdvbenchError(f"dataset {name!r} is not imported here; {DATASETS.planned[name]}")
+        raise AdvbenchError(f"dataset {name!r} is not there; {DATASETS.planned[name]}")
     known = ["builtin"]
     if (out / "datasets").is_dir():
         known += sorted(path.name for path in (out / "datasets").iterdir() if path.is_dir())
@@ -60,16 +61,17 @@ def load_dataset(
     )
 
 
-def _builtin(split: Split, note: Note, progress: Progress) -> Dataset:
-    splits: tuple[Split, ...] = ("test",) if split == "test" else SPLITS
+def _builtin(edition: Edition, split: Split, note: Note, progress: Progress) -> Dataset:
+    splits: tuple[Split, ...] = ("test",) if split == "test" else edition.splits
     what = "the test split" if split == "test" else "all splits"
-    folder = cache_folder() / f"builtin-{VERSION}{'-test' if split == 'test' else ''}"
+    ending = "-test" if split == "test" else ""
+    folder = cache_folder() / f"builtin-{edition.version}{ending}"
     if not (folder / "dataset.json").is_file():
         with folder_lock(folder):
             # Whoever waited finds it built.
             if not (folder / "dataset.json").is_file():
                 note(f"building {what} of the built-in dataset into {folder} (once)")
-                different = build(folder, splits, progress)
+                different = build(folder, edition, splits, progress)
                 if different:
                     note(
                         f"{different} images differ from the published manifest (another codec "

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from advbench.datasets.builtin import build as builtin
+from advbench.datasets.builtin.editions import BUILTIN_2
 from advbench.datasets.dataset import open_folder
 from advbench.datasets.manifest import read_manifest
 
-pytestmark = pytest.mark.usefixtures("few")
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five forged images and an authentic one a split."""
-    monkeypatch.setattr(builtin, "SIZES", {"train": 5, "val": 5, "test": 5})
+FEW = replace(BUILTIN_2, sizes={"train": 5, "val": 5, "test": 5})
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -30,12 +26,12 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_two_builds_and_a_part(tmp_path: Path) -> None:
     """Byte-identical; a split built alone holds the same images as among the others."""
-    assert builtin.build(tmp_path / "1", ("val", "test")) == 0
-    builtin.build(tmp_path / "2", ("val", "test"))
+    assert builtin.build(tmp_path / "1", FEW, ("val", "test")) == 0
+    builtin.build(tmp_path / "2", FEW, ("val", "test"))
     whole = files(tmp_path / "1")
     assert whole == files(tmp_path / "2")
     assert len(whole) == 2 + 2 * (6 + 5)
-    builtin.build(tmp_path / "3", ("test",))
+    builtin.build(tmp_path / "3", FEW, ("test",))
     part = files(tmp_path / "3")
     assert len(part) == 2 + 6 + 5
     for name, data in part.items():
@@ -46,12 +42,12 @@ def test_two_builds_and_a_part(tmp_path: Path) -> None:
 def test_manifest_describes_the_files(tmp_path: Path) -> None:
     """Every image and mask decodes to the sums in its row; areas, groups and counts agree."""
     seen: list[tuple[int, int]] = []
-    builtin.build(tmp_path, ("test",), lambda done, total: seen.append((done, total)))
+    builtin.build(tmp_path, FEW, ("test",), lambda done, total: seen.append((done, total)))
     assert seen[0] == (0, 6)
     assert seen[-1] == (6, 6)
     opened = open_folder(tmp_path)
     assert opened.info.counts == {"forged": 5, "authentic": 1, "excluded": 0}
-    assert opened.id == "builtin"
+    assert opened.id == "builtin2"
     kinds = ["splice", "splice", "copymove", "removal", "splice", "none"]
     assert [row.kind for row in opened.select("test")] == kinds
     for row in opened.rows:
@@ -69,13 +65,13 @@ def test_differences_from_the_published_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another codec build may decode to other pixels: how many is told, not hidden."""
-    monkeypatch.setattr(builtin, "published_rows", dict)
-    builtin.build(tmp_path, ("test",))
+    monkeypatch.setattr(builtin, "published_rows", lambda dataset_id: {})
+    builtin.build(tmp_path, FEW, ("test",))
     rows = {row.sample_id: row for row in read_manifest(tmp_path)[1]}
     names = sorted(rows)
     rows[names[0]] = rows[names[0]].model_copy(update={"pixels_sha256": "0" * 64})
     rows[names[1]] = rows[names[1]].model_copy(update={"maskbits_sha256": "0" * 64})
     rows[names[2]] = rows[names[2]].model_copy(update={"provenance": "another note"})
     del rows[names[3]]
-    monkeypatch.setattr(builtin, "published_rows", lambda: rows)
-    assert builtin.build(tmp_path, ("test",)) == 2
+    monkeypatch.setattr(builtin, "published_rows", lambda dataset_id: rows)
+    assert builtin.build(tmp_path, FEW, ("test",)) == 2

@@ -13,13 +13,18 @@ import pytest
 from PIL import Image as PillowImage
 
 from advbench.datasets.builtin import photographs
-from advbench.datasets.builtin.build import SIZES, SPLITS, make_image, planned, published_rows
+from advbench.datasets.builtin.build import make_image, planned
+from advbench.datasets.builtin.editions import BUILTIN_1, BUILTIN_2, Edition, published_rows
 from advbench.datasets.builtin.photographs import PHOTOGRAPHS, photographs_of
 from advbench.datasets.manifest import Kind, Split
 from advbench.errors import AdvbenchError
 
 from .pictures import one_line
 
+EDITIONS = pytest.mark.parametrize(
+    "edition", [BUILTIN_1, BUILTIN_2], ids=lambda edition: edition.dataset_id
+)
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # A splice, a copy-move, a removal and an authentic one, of different splits.
 FEW: list[tuple[Split, str, Kind]] = [
     ("test", "test_0000_splice", "splice"),
@@ -30,11 +35,12 @@ FEW: list[tuple[Split, str, Kind]] = [
 ]
 
 
-def test_two_builds_are_identical() -> None:
+@EDITIONS
+def test_two_builds_are_identical(edition: Edition) -> None:
     """Bytes, pixels, mask and notes; whatever was made before."""
-    first = {name: make_image(split, name, kind) for split, name, kind in FEW}
+    first = {name: make_image(edition, split, name, kind) for split, name, kind in FEW}
     for split, name, kind in reversed(FEW):
-        forgery, suffix, data, pixels = make_image(split, name, kind)
+        forgery, suffix, data, pixels = make_image(edition, split, name, kind)
         before = first[name]
         assert (suffix, data, forgery.notes) == (before[1], before[2], before[0].notes)
         assert np.array_equal(pixels, before[3])
@@ -42,10 +48,13 @@ def test_two_builds_are_identical() -> None:
     assert len({data for _, _, data, _ in first.values()}) == len(FEW)
 
 
+@EDITIONS
 @pytest.mark.parametrize(("split", "name", "kind"), FEW)
-def test_pixels_are_those_of_the_file(split: Split, name: str, kind: Kind) -> None:
+def test_pixels_are_those_of_the_file(
+    edition: Edition, split: Split, name: str, kind: Kind
+) -> None:
     """What is hashed is what any reader of the file sees; forged means masked."""
-    forgery, suffix, data, pixels = make_image(split, name, kind)
+    forgery, suffix, data, pixels = make_image(edition, split, name, kind)
     with PillowImage.open(io.BytesIO(data)) as image:
         assert image.format == {".png": "PNG", ".jpg": "JPEG"}[suffix]
         assert np.array_equal(np.asarray(image), pixels)
@@ -54,19 +63,19 @@ def test_pixels_are_those_of_the_file(split: Split, name: str, kind: Kind) -> No
     assert forgery.mask.any() == (kind != "none")
 
 
-def test_both_formats_come_up() -> None:
+@EDITIONS
+def test_both_formats_come_up(edition: Edition) -> None:
     """About half are saved as JPEG; the few here hold both."""
-    assert {make_image(*one)[1] for one in FEW} == {".png", ".jpg"}
+    assert {make_image(edition, *one)[1] for one in FEW} == {".png", ".jpg"}
 
 
-def test_published_manifest() -> None:
+@EDITIONS
+def test_published_manifest(edition: Edition) -> None:
     """Made here, the images are those of the manifest that ships."""
-    rows = published_rows()
-    if not rows:
-        pytest.skip("no manifest is published yet")
+    rows = published_rows(edition.dataset_id)
     for split, name, kind in FEW:
-        forgery, _, data, pixels = make_image(split, name, kind)
-        row = rows[f"builtin/{name}"]
+        forgery, _, data, pixels = make_image(edition, split, name, kind)
+        row = rows[f"{edition.dataset_id}/{name}"]
         assert row.image_sha256 == hashlib.sha256(data).hexdigest()
         assert row.pixels_sha256 == hashlib.sha256(pixels.tobytes()).hexdigest()
         bits = np.packbits(forgery.mask.ravel()).tobytes()
@@ -74,27 +83,29 @@ def test_published_manifest() -> None:
         assert (row.split, row.kind, row.source_group) == (split, kind, forgery.host.group)
 
 
-def test_published_manifest_is_the_plan() -> None:
+@EDITIONS
+def test_published_manifest_is_the_plan(edition: Edition) -> None:
     """Every planned image is in it, and no other; host photographs stay in their split."""
-    rows = published_rows()
-    if not rows:
-        pytest.skip("no manifest is published yet")
-    assert set(rows) == {f"builtin/{name}" for split in SPLITS for name, _ in planned(split)}
+    rows = published_rows(edition.dataset_id)
+    assert set(rows) == {
+        f"{edition.dataset_id}/{name}" for split in SPLITS for name, _ in planned(edition, split)
+    }
     for row in rows.values():
         assert row.source_group in {photo.group for photo in photographs_of(row.split)}
 
 
-def test_plan() -> None:
+@EDITIONS
+def test_plan(edition: Edition) -> None:
     """Two splices, a copy-move and a removal in turn, then a fifth as many authentic ones."""
     for split in SPLITS:
-        plan = planned(split)
+        plan = planned(edition, split)
         kinds = Counter(kind for _, kind in plan)
-        quarter = SIZES[split] // 4
+        quarter = edition.sizes[split] // 4
         assert kinds == {
             "splice": 2 * quarter,
             "copymove": quarter,
             "removal": quarter,
-            "none": SIZES[split] // 5,
+            "none": edition.sizes[split] // 5,
         }
         assert len({name for name, _ in plan}) == len(plan)
         assert {(split, name, kind) for name, kind in plan} >= {f for f in FEW if f[0] == split}
@@ -109,11 +120,12 @@ def test_splits_share_no_photograph() -> None:
     assert sum(len(photographs_of(split)) for split in SPLITS) == len(PHOTOGRAPHS)
 
 
+@EDITIONS
 @pytest.mark.parametrize(("split", "name", "kind"), FEW)
-def test_images_use_their_split_only(split: Split, name: str, kind: Kind) -> None:
+def test_images_use_their_split_only(edition: Edition, split: Split, name: str, kind: Kind) -> None:
     """Host and donor are photographs of the split."""
     allowed = {photo.name for photo in photographs_of(split)}
-    forgery = make_image(split, name, kind)[0]
+    forgery = make_image(edition, split, name, kind)[0]
     used = [note.split()[1] for note in forgery.notes if note.startswith(("host ", "donor "))]
     assert len(used) == 1 + (kind == "splice")
     assert forgery.host.name == used[0]

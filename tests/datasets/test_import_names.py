@@ -18,7 +18,22 @@ from advbench.errors import AdvbenchError
 
 from .pictures import forged_folder, one_line, picture, save, truth
 
-BAD = ["", "A", "Mine", "a-b", "a b", "a.b", "../x", "a/b", "ä", "a\n", "a" * 33, "builtin"]
+BAD = [
+    "",
+    "A",
+    "Mine",
+    "a-b",
+    "a b",
+    "a.b",
+    "../x",
+    "a/b",
+    "ä",
+    "a\n",
+    "a" * 33,
+    "builtin",
+    "builtin2",
+    "open",
+]
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -7,6 +7,7 @@ colour or its place: colours are often matched and regions lie anywhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -21,7 +22,7 @@ from advbench.datasets.builtin.histories import (
     random_view,
     sample_affine,
 )
-from advbench.datasets.builtin.photographs import Photograph
+from advbench.datasets.builtin.photographs import Source
 from advbench.datasets.manifest import Kind
 from advbench.images import Image, Mask
 
@@ -42,15 +43,15 @@ class Forgery:
 
     image: Image
     mask: Mask
-    host: Photograph
+    host: Source
     notes: list[str] = field(default_factory=list)
 
 
 def make_forgery(
-    kind: Kind, photographs: list[Photograph], size: int, rng: np.random.Generator
+    kind: Kind, photographs: Sequence[Source], size: int, rng: np.random.Generator
 ) -> Forgery:
     """One picture of ``size``² pixels; ``kind`` is splice, copymove, removal or none."""
-    host_photo = photographs[rng.integers(0, len(photographs))]
+    host_photo = photographs[int(rng.integers(0, len(photographs)))]
     history = random_history(rng, *HOST_NOISE[kind])
     host = history.apply(random_view(host_photo.load(), size, rng), rng)
     notes = [f"host {host_photo.name} {history}"]
@@ -89,12 +90,12 @@ def _splice(
     host: Image,
     history: History,
     region: Mask,
-    photographs: list[Photograph],
+    photographs: Sequence[Source],
     rng: np.random.Generator,
     notes: list[str],
 ) -> Image:
     size = host.shape[0]
-    donor_photo = photographs[rng.integers(0, len(photographs))]
+    donor_photo = photographs[int(rng.integers(0, len(photographs)))]
     donor_history = contrasting_history(history, rng)
     donor = random_view(donor_photo.load(), size, rng)
     notes.append(f"donor {donor_photo.name} {donor_history}")

@@ -65,8 +65,8 @@ def contrasting_history(host: History, rng: np.random.Generator) -> History:
 
 
 @cache
-def _normal_table() -> npt.NDArray[np.int32]:
-    """Quantiles of the standard normal in 1/256, drawn from by index."""
+def normal_table() -> npt.NDArray[np.int32]:
+    """Return quantiles of the standard normal in 1/256, drawn from by index."""
     return np.rint(norm.ppf((np.arange(4096) + 0.5) / 4096) * 256).astype(np.int32)
 
 
@@ -74,15 +74,19 @@ def add_noise(image: Image, sigma: int, rng: np.random.Generator) -> Image:
     """White Gaussian noise, independent per pixel and channel."""
     if not sigma:
         return image
-    noise = _normal_table()[rng.integers(0, 4096, image.shape)] * sigma
+    noise = normal_table()[rng.integers(0, 4096, image.shape)] * sigma
     levels: Image = np.clip(image + ((noise + 128) >> 8), 0, 255).astype(np.uint8)
     return levels
 
 
-def random_view(photograph: Image, size: int, rng: np.random.Generator) -> Image:
-    """A square crop of at least half the photograph, resized, turned, with its own tone."""
+def random_view(
+    photograph: Image, size: int, rng: np.random.Generator, *, upscale: bool = True
+) -> Image:
+    """Cut a square of at least half the photograph, and of ``size`` or more unless it may be
+    enlarged; resize it, turn it, and give it a tone of its own."""
     shortest = min(photograph.shape[:2])
-    side = int(rng.integers(shortest // 2, shortest + 1))
+    smallest = shortest // 2 if upscale else min(max(size, shortest // 2), shortest)
+    side = int(rng.integers(smallest, shortest + 1))
     top = int(rng.integers(0, photograph.shape[0] - side + 1))
     left = int(rng.integers(0, photograph.shape[1] - side + 1))
     crop = np.ascontiguousarray(photograph[top : top + side, left : left + side])

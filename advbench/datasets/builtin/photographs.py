@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,16 @@ from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
 from advbench.files import file_sha256
 from advbench.images import Image
+
+
+class Source(Protocol):
+    """A photograph that forgeries are made from; those of one scene share a ``group``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    def load(self) -> Image: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,46 @@ class Photograph:
                 f"install a release of {self.package} within the range of advbench's metadata"
             )
         return _decode(path)
+
+
+@dataclass(frozen=True)
+class PhotographFile:
+    """A photograph in a file of the user's; ``sha256`` is checked unless it is empty."""
+
+    name: str
+    group: str
+    path: Path
+    sha256: str = ""
+
+    def load(self) -> Image:
+        """Return RGB uint8 H×W×3.
+
+        Raises:
+            AdvbenchError: the file is missing, is another one, or cannot be decoded.
+        """
+        if not self.path.is_file():
+            raise AdvbenchError(f"{self.path}: photograph {self.name} is missing")
+        return _checked(self.path, self.sha256)
+
+
+_CACHE_BYTES = 1 << 30
+_cached: dict[tuple[Path, str], Image] = {}
+
+
+def _checked(path: Path, sha256: str) -> Image:
+    """Decode a file of that sum; a gigabyte of decoded photographs is kept."""
+    if (path, sha256) in _cached:
+        return _cached[path, sha256]
+    if sha256 and file_sha256(path) != sha256:
+        raise AdvbenchError(
+            f"{path}: not the photograph that manifests/photographs.csv lists; take the packages' "
+            "versions of Debian 12"
+        )
+    pixels = np.ascontiguousarray(decode_image(path).pixels)
+    pixels.flags.writeable = False
+    if sum(image.nbytes for image in _cached.values()) + pixels.nbytes <= _CACHE_BYTES:
+        _cached[path, sha256] = pixels
+    return pixels
 
 
 @cache

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import advbench
+from advbench.datasets.builtin.editions import RESERVED
 from advbench.datasets.dataset import LOCATION_FILE
 from advbench.datasets.importing.check import MASKS_FOLDER, Examined, examine, name_of, slug
 from advbench.datasets.importing.fingerprints import write_fingerprints
@@ -50,8 +51,8 @@ def check_name(name: str) -> None:
     """
     if not re.fullmatch(r"[a-z0-9_]{1,32}", name):
         raise AdvbenchError(f"--name {name!r}: use a-z, 0-9 and _, at most 32 of them")
-    if name == "builtin":
-        raise AdvbenchError("--name builtin is the built-in dataset; take another name")
+    if name in RESERVED:
+        raise AdvbenchError(f"--name {name} is one of advbench's own datasets; take another name")
 
 
 def import_found(

@@ -1,1 +1,0 @@
-"""Pages and figures for people, derived from records and shards."""
