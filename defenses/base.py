@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from advbench.errors import AdvbenchError, plain_message
 from advbench.images import Image, to_unit
+
+Surrogate = Literal["own", "identity", "smooth"]
 
 
 class Defense(BaseModel, ABC):
@@ -24,7 +26,9 @@ class Defense(BaseModel, ABC):
         strength_field: the field that holds the strengths; None where there is nothing to set.
         random: its result depends on a random stream, keyed by seed, image id and strength.
         differentiable: gradients flow through :meth:`defend`; otherwise an attack that goes
-            through it uses the identity as surrogate (:meth:`through`).
+            through it uses a surrogate (:meth:`through`).
+        surrogates: gradients that an attack through it can take, the plainest first: ``own`` where
+            it is differentiable, else the ``identity`` and what else it names here.
         reentrant: several threads may be in :meth:`defend` at once, as on the CPU.
     """
 
@@ -35,6 +39,13 @@ class Defense(BaseModel, ABC):
     random: ClassVar[bool] = False
     differentiable: ClassVar[bool] = False
     reentrant: ClassVar[bool] = True
+
+    @property
+    def surrogates(self) -> tuple[Surrogate, ...]:
+        if self.differentiable:
+            return ("own",)
+        smooth = type(self).smooth is not Defense.smooth
+        return ("identity", "smooth") if smooth else ("identity",)
 
     @classmethod
     def create(cls, **settings: Any) -> Self:
@@ -102,14 +113,39 @@ class Defense(BaseModel, ABC):
             float N×3×H×W in [0, 1], of the same shape.
         """
 
+    def smooth(self, images: Tensor, strength: float | None) -> Tensor:
+        """Approximate :meth:`defend` by a function that has a useful gradient.
+
+        A defense that is not differentiable may define it; its values are never used, only its
+        gradient.
+
+        Raises:
+            NotImplementedError: the defense has none.
+        """
+        raise NotImplementedError(f"defense {self.name} has no smooth surrogate")
+
     def through(
-        self, images: Tensor, strength: float | None, keys: Sequence[tuple[object, ...]]
+        self,
+        images: Tensor,
+        strength: float | None,
+        keys: Sequence[tuple[object, ...]],
+        surrogate: Surrogate | None = None,
     ) -> Tensor:
-        """As :meth:`defend`, with a gradient: its own, or the identity's (BPDA, Athalye et al.,
-        ICML 2018) where it has none."""
-        if self.differentiable:
+        """Defend as :meth:`defend` does, with a gradient.
+
+        Args:
+            surrogate: one of :attr:`surrogates`, the first by default. ``identity`` passes
+                gradients on unchanged (BPDA, Athalye, Carlini, Wagner, ICML 2018); ``smooth``
+                passes on those of :meth:`smooth`.
+        """
+        chosen = surrogate or self.surrogates[0]
+        if chosen == "own":
             return self.defend(images, strength, keys)
-        return images + (self.defend(images.detach(), strength, keys) - images).detach()
+        defended = self.defend(images.detach(), strength, keys)
+        if chosen == "identity":
+            return images + (defended - images).detach()
+        approximate = self.smooth(images, strength)
+        return approximate + (defended - approximate).detach()
 
     def __call__(self, images: Tensor, ids: Sequence[str], seed: int = 0) -> dict[str, Tensor]:
         """All strengths: uint8 N×3×H×W in → ``{"jpeg-75": float N×3×H×W in [0, 1], ...}``."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import cv2
 import numpy as np
+import torch.nn.functional as F
 from pydantic import Field
+from torch import Tensor
 
 from advbench.defenses.base import PixelDefense
 from advbench.images import Image
@@ -26,9 +29,20 @@ class Resize(PixelDefense):
 
     scale: tuple[Scale, ...] = Field(default=(0.9, 0.7, 0.5), min_length=1)
 
+    def smooth(self, images: Tensor, strength: float | None) -> Tensor:
+        """The same two linear maps, without rounding."""
+        assert strength is not None
+        there = F.interpolate(images, _scaled(images.shape[2:], strength), mode="bilinear")
+        return F.interpolate(there, images.shape[2:], mode="bilinear")
+
     def filter(self, image: Image, strength: float, key: tuple[object, ...]) -> Image:
         height, width = image.shape[:2]
-        size = (max(1, round(width * strength)), max(1, round(height * strength)))
+        size = _scaled((height, width), strength)[::-1]
         there = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         back = cv2.resize(there, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(back, dtype=np.uint8)
+
+
+def _scaled(sides: Sequence[int], scale: float) -> list[int]:
+    """Height and width at a scale, at least 1 each."""
+    return [max(1, round(side * scale)) for side in sides]
