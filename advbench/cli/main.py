@@ -27,7 +27,7 @@ VERBS = {
     "run": ("suite", "Generate and evaluate a whole suite, resumably."),
     "reproduce": ("reproduce", "The paper's Tables III to VI, ours beside the published figures."),
     "leaderboard": ("leaderboard", "Rank defenses by what they recover."),
-    "report": ("later", "One page of figures (not in this version)."),
+    "report": ("report", "One HTML page: verdicts, tables, curves, pictures."),
 }
 
 OUT_OF_MEMORY = (
