@@ -40,7 +40,7 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
     started = time.perf_counter()
     from advbench.pipelines import evaluate, generate
     from advbench.pipelines.load import load_dataset
-    from advbench.pipelines.picture import draw
+    from advbench.report.picture import draw
     from advbench.scores.protocols import protocol
 
     where = torch_device(device)
