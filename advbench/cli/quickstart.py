@@ -40,7 +40,8 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
     started = time.perf_counter()
     from advbench.pipelines import evaluate, generate
     from advbench.pipelines.load import load_dataset
-    from advbench.report.picture import draw
+    from advbench.pipelines.scoring import Cell
+    from advbench.report.picture import picture, save, stored_subjects
     from advbench.scores.protocols import protocol
 
     where = torch_device(device)
@@ -66,14 +67,15 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
             request, lambda identity: victim, progress.measured_in("images × defenses")
         )
     tables = write_tables(out)
-    picture = out / "quickstart.png"
-    shown = [DEFENSES.get("none").create(), *defenses]
-    draw(out, data.id, victim, rows[0].sample_id, shown, picture)
+    drawn = out / "quickstart.png"
+    cells = [Cell(defense, defense.strengths[0]) for defense in defenses]
+    subjects = stored_subjects(out, data.id, victim, [rows[0].sample_id])
+    save(picture(subjects, victim, cells, protocol("f1/v1")), drawn)
     seconds = time.perf_counter() - started
     if as_json:
-        summary = {"generate": asdict(made), "picture": str(picture), "seconds": seconds}
+        summary = {"generate": asdict(made), "picture": str(drawn), "seconds": seconds}
         click.echo(json.dumps(summary | tables.as_json(), indent=2))
         return
     tables.show()
-    click.echo(f"picture: {picture}")
+    click.echo(f"picture: {drawn}")
     click.echo(f"tables: {out / 'tables'}; {seconds:.0f} s in all")
