@@ -146,6 +146,7 @@ def _victims(records: pd.DataFrame, cells: pd.DataFrame) -> list[dict[str, Any]]
     found = []
     for key, part in cells.groupby(_ONE, dropna=False):
         dataset, victim, size, weights, sha256, protocol = key
+        own = records.merge(part[_ONE].head(1), on=_ONE)
         static = part[part.threat == "static"]
         clean = static[(static.attack == "original") & (static.defense == "none")]
         attacked = static[static.attack != "original"]
@@ -172,7 +173,7 @@ def _victims(records: pd.DataFrame, cells: pd.DataFrame) -> list[dict[str, Any]]
                 "undefended": undefended.rp.mean(),
                 "worst": _weakest(chosen),
             }
-        judged: list[Verdict] = verdicts(part, about["floor"])
+        judged: list[Verdict] = verdicts(own, part, about["floor"])
         found.append(about | {"verdicts": judged})
     return found
 

@@ -6,17 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Vector = npt.NDArray[np.float64]
+from advbench.scores.intervals import NOWHERE, Bootstrap, Interval
 
 KEYS = [
     *("dataset", "victim", "size", "weights", "weights_sha256", "protocol", "threat"),
     *("attack", "intensity", "variant", "defense", "strength"),
 ]
 _REFERENCE = ["dataset", "victim", "weights_sha256", "protocol", "sample_id"]
-DRAWS = 1000
 
 
 def with_clean(records: pd.DataFrame) -> pd.DataFrame:
@@ -34,9 +32,8 @@ def cells(scored: pd.DataFrame) -> pd.DataFrame:
         :data:`KEYS`; of forged images ``f1``, ``rp`` (a ratio of means over the same images) and
         ``mcc``, each with ``_low`` and ``_high`` (95 %, bootstrapped over source photographs; NaN
         for fewer than two), ``n`` images and ``photographs``; of authentic ones ``authentic``, how
-        many, and ``false_alarms``, the share of their pixels that is marked; of all ``psnr``
-        (finite ones), ``unchanged``, the share that the attack left as they were, and
-        ``zero_gradients``, the most that were counted for an image.
+        many, and ``false_alarms``, the share of their pixels that is marked; of all ``psnr``, of
+        those that were changed.
     """
     groups = scored.groupby(KEYS, dropna=False, sort=False)
     rows = [dict(zip(KEYS, key, strict=True)) | _measures(part) for key, part in groups]
@@ -45,41 +42,38 @@ def cells(scored: pd.DataFrame) -> pd.DataFrame:
 
 def _measures(part: pd.DataFrame) -> dict[str, Any]:
     authentic = part[part.tp + part.fn == 0]
-    f1, both = part[part.f1.notna()], part[part.f1.notna() & part.clean.notna()]
-    mcc = part[part.mcc.notna()]
-    psnr = part.psnr[np.isfinite(part.psnr)]
+    forged = part[part.f1.notna()]
+    clean = forged.clean.where(forged.clean.notna())
+    f1 = forged.f1.where(clean.notna())
+    drawn = Bootstrap(forged.source_group.tolist()) if len(forged) else None
     return {
-        **_named("f1", _ratio(f1.f1, np.ones(len(f1)), f1.source_group)),
-        **_named("mcc", _ratio(mcc.mcc, np.ones(len(mcc)), mcc.source_group)),
-        **_named("rp", _ratio(100 * both.f1, both.clean.to_numpy(), both.source_group)),
-        "n": len(f1),
-        "photographs": f1.source_group.nunique(),
+        **_named("f1", forged.f1.mean(), _interval(drawn, forged.f1)),
+        **_named("mcc", forged.mcc.mean(), _interval(drawn, forged.mcc)),
+        **_named(
+            "rp",
+            100 * f1.mean() / clean.mean() if clean.mean() > 0 else math.nan,
+            _interval(drawn, 100 * f1, clean),
+        ),
+        "n": len(forged),
+        "photographs": forged.source_group.nunique(),
         "authentic": len(authentic),
         "false_alarms": authentic.marked.mean(),
-        "psnr": psnr.mean(),
-        "unchanged": (part.linf == 0).mean(),
-        "zero_gradients": part.zero_gradients.max(),
+        "psnr": part.psnr[np.isfinite(part.psnr)].mean(),
     }
 
 
-def _named(name: str, values: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+def _interval(
+    drawn: Bootstrap | None, above: pd.Series[float], below: pd.Series[float] | None = None
+) -> Interval:
+    """The interval of a mean, or of the ratio of two means over the same images."""
+    if drawn is None:
+        return NOWHERE
+    means = drawn.means(above.to_numpy(np.float64))
+    if below is not None:
+        reference = drawn.means(below.to_numpy(np.float64))
+        means = np.divide(means, reference, out=np.full_like(means, np.nan), where=reference > 0)
+    return drawn.interval(means)
 
 
-def _ratio(
-    above: pd.Series[float], below: Vector, groups: pd.Series[str]
-) -> tuple[float, float, float]:
-    """Sum over sum, and its 95 % interval where whole groups are drawn with replacement."""
-    if not len(above) or below.sum() <= 0:
-        return math.nan, math.nan, math.nan
-    codes = pd.factorize(groups)[0]
-    top, bottom = np.bincount(codes, above.to_numpy()), np.bincount(codes, below)
-    value = float(above.sum() / below.sum())
-    count = len(top)
-    if count < 2:
-        return value, math.nan, math.nan
-    weights = np.random.default_rng(0).multinomial(count, [1 / count] * count, DRAWS)
-    drawn = weights @ bottom
-    ratios = (weights @ top)[drawn > 0] / drawn[drawn > 0]
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return value, float(low), float(high)
+def _named(name: str, value: float, interval: Interval) -> dict[str, float]:
+    return {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}

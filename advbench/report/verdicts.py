@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
-from advbench.report.curves import in_order
+from advbench.scores.gates import GATES, gates
 
 State = Literal["PASS", "WARN", "FAIL", "absent"]
 
@@ -22,18 +21,52 @@ class Verdict:
     text: str
 
 
-def verdicts(cells: pd.DataFrame, floor: float) -> list[Verdict]:
-    """The verdicts on one victim's cells on one dataset.
+# What each gate asks, as a heading.
+_GATES = {
+    "budget": "Budget held in stored bytes",
+    "images-changed": "Attacks change images",
+    "zero-gradients": "Gradients that say something",
+    "grows-with-intensity": "More intensity, more damage",
+    "iterated-beats-one-step": "Iterated at least as strong as one step",
+    "beats-random-noise": "Stronger than random noise",
+    "nothing-survives-32": "Nothing survives φ = 32",
+    "white-box-beats-black-box": "White box beats black box",
+    "adaptive-beats-static": "Adaptive at least as strong as static",
+}
+_WORST_FIRST = ("FAIL", "WARN", "PASS")
+
+
+def verdicts(records: pd.DataFrame, cells: pd.DataFrame, floor: float) -> list[Verdict]:
+    """Judge one victim on one dataset, from its records and their cells.
 
     Args:
         floor: mean F1 of the map that marks everything, on the same originals.
     """
-    found = [_above_floor(cells, floor), _photographs(cells)]
-    undefended = cells[(cells.defense == "none") & (cells.threat == "static")]
-    attacked = undefended[undefended.attack != "original"]
-    if len(attacked):
-        found += [_unchanged(attacked), _gradients(cells), _monotone(attacked), _iterated(attacked)]
-    found += [_adaptive(cells), _false_alarms(cells)]
+    found = [
+        _above_floor(cells, floor),
+        _photographs(cells),
+        _adaptive(cells),
+        _false_alarms(cells),
+    ]
+    return found + _gates(records)
+
+
+def _gates(records: pd.DataFrame) -> list[Verdict]:
+    """Every gate at its worst over the defenses."""
+    table = gates(records)
+    found = []
+    for name in GATES:
+        rows = table[table.gate == name]
+        subject = _GATES.get(name, name)
+        if rows.empty:
+            found.append(Verdict("absent", subject, "no records that this gate could judge"))
+            continue
+        worst = min(rows.to_dict("records"), key=lambda row: _WORST_FIRST.index(row["verdict"]))
+        behind = "undefended" if worst["defense"] == "none" else f"behind {worst['defense']}"
+        others = int((rows.verdict != "PASS").sum()) - 1
+        more = f"; so do {others} other defenses or strengths" if others > 0 else ""
+        text = str(worst["told"]) + ("" if worst["verdict"] == "PASS" else f" ({behind}{more})")
+        found.append(Verdict(worst["verdict"], subject, text))
     return found
 
 
@@ -60,67 +93,6 @@ def _photographs(cells: pd.DataFrame) -> Verdict:
         "Enough photographs",
         f"{text}{': intervals are wide, ranks may not separate' if few else ''}",
     )
-
-
-def _unchanged(attacked: pd.DataFrame) -> Verdict:
-    worst = attacked.sort_values("unchanged").iloc[-1]
-    if worst.unchanged > 0:
-        text = f"{worst.variant} left {100 * worst.unchanged:.0f} % of the images unchanged"
-        return Verdict("FAIL" if worst.unchanged > 0.5 else "WARN", "Attacks change images", text)
-    return Verdict("PASS", "Attacks change images", "every stored image differs from its original")
-
-
-def _gradients(cells: pd.DataFrame) -> Verdict:
-    subject = "Gradients that say something"
-    counted = cells[(cells.attack != "original") & cells.zero_gradients.notna()]
-    if counted.empty:
-        return Verdict("absent", subject, "zero gradients were not counted")
-    zero = sorted(set(counted[counted.zero_gradients > 0].variant))
-    if zero:
-        return Verdict(
-            "WARN", subject, f"some gradients were zero everywhere under {', '.join(zero)}"
-        )
-    return Verdict("PASS", subject, "no gradient was zero everywhere")
-
-
-def _monotone(attacked: pd.DataFrame) -> Verdict:
-    subject = "More intensity, more damage"
-    rises = []
-    for attack, rows in attacked.groupby("attack"):
-        f1 = rows.sort_values("intensity").f1.to_list()
-        rises += [
-            f"{attack} (F1 {before:.3f} → {after:.3f})"
-            for before, after in itertools.pairwise(f1)
-            if after > before + 0.02
-        ]
-    if rises:
-        return Verdict("WARN", subject, f"F1 rises with intensity under {', '.join(rises)}")
-    if attacked.groupby("attack").size().max() < 2:
-        return Verdict("absent", subject, "no attack was made at more than one intensity")
-    return Verdict("PASS", subject, "F1 falls, or stays within 0.02, as each attack intensifies")
-
-
-def _iterated(attacked: pd.DataFrame) -> Verdict:
-    subject = "Iterated at least as strong as one step"
-    f1 = attacked.set_index(["attack", "intensity"]).f1
-    if "fgsm" not in in_order(attacked.attack):
-        return Verdict("absent", subject, "no records of fgsm to compare with")
-    single = f1["fgsm"]
-    weaker, compared = [], 0
-    for attack in {"bim", "pgd", "mifgsm", "pgn"} & set(attacked.attack):
-        for intensity, value in f1[attack].items():
-            if intensity in single.index:
-                compared += 1
-                if value > single[intensity] + 0.02:
-                    weaker.append(f"{attack}-{intensity:g}")
-    if weaker:
-        text = (
-            f"{', '.join(sorted(weaker))} leave a higher F1 than FGSM: masked gradients are likely"
-        )
-        return Verdict("WARN", subject, text)
-    if not compared:
-        return Verdict("absent", subject, "no iterated attack shares an intensity with fgsm")
-    return Verdict("PASS", subject, f"{compared} comparisons with FGSM at the same φ")
 
 
 def _adaptive(cells: pd.DataFrame) -> Verdict:
