@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -14,12 +14,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from advbench.attacks.recorded import recorded
 from advbench.errors import AdvbenchError, plain_message
 from advbench.images import quantise, to_unit
-from advbench.inference.batching import default_batch, in_batches, remembering, side_by_side
-from advbench.inference.numerics import reference_mode
+from advbench.inference.numerics import deterministic_mode
 from advbench.inference.precision import Precision, at_precision
+from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
 
@@ -104,7 +103,14 @@ class Attack(BaseModel, ABC):
 
     @abstractmethod
     def perturb(
-        self, victim: Victim, x: Tensor, y: Tensor, ids: Sequence[str], seed: int, batch: int
+        self,
+        victim: Victim,
+        x: Tensor,
+        y: Tensor,
+        *,
+        ids: Sequence[str],
+        seed: int,
+        runner: BatchRunner,
     ) -> dict[float, list[Adversarial]]:
         """The attack itself.
 
@@ -112,7 +118,7 @@ class Attack(BaseModel, ABC):
             x: float N×3×H×W in [0, 1].
             y: float N×1×H×W, 1 = forged.
             ids: keys of the images' random streams.
-            batch: most rows that may meet the victim at once.
+            runner: runs the rows; ``runner.batch`` may meet the victim at once.
 
         Returns:
             per intensity one :class:`Adversarial` an image.
@@ -146,9 +152,11 @@ class Attack(BaseModel, ABC):
         images: Tensor,
         masks: Tensor,
         ids: Sequence[str],
+        *,
         seed: int = 0,
         batch: int | None = None,
         precision: Precision = "fp32",
+        runner: BatchRunner | None = None,
     ) -> dict[str, Result]:
         """Attack uint8 images.
 
@@ -159,6 +167,7 @@ class Attack(BaseModel, ABC):
             batch: most rows that meet the victim at once; by default 1 on the CPU, where each
                 torch thread takes a row of its own, and on a GPU as many as fit.
             precision: of the victim's passes.
+            runner: whose threads are used; by default one of its own.
 
         Returns:
             per variant a :class:`Result` on the CPU.
@@ -177,32 +186,24 @@ class Attack(BaseModel, ABC):
             return {self.variant_name(i): Result(images.cpu(), []) for i in self.intensities}
         images = images.to(victim.device)
         results = {}
-        with reference_mode(victim.network, precision):
+        own = runner or BatchRunner(victim.device, reentrant=victim.reentrant)
+        with deterministic_mode(victim.network, precision), nullcontext() if runner else own:
+            sized = own.sized(self.work_on(victim, images.shape[2:]), batch)
             # Made within, so that images of a caller's inference_mode can be used.
             x = to_unit(images).contiguous()
             y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
-            with (
-                side_by_side(victim.device, victim.reentrant),
-                self._remembering(victim, images.shape[2:]),
-            ):
-                rows = batch or default_batch(victim.device)
-                seen = at_precision(victim, precision)
-                if seen is victim:
-                    seen = recorded(victim, x[:rows], self.passes() * len(x))
-                found = self.perturb(seen, x, y, ids, seed, rows)
-                for intensity, adversarial in found.items():
-                    store = partial(_stored, adversarial, images, self.budget(intensity))
-                    stored = torch.stack(in_batches(range(len(images)), 1, store))
-                    results[self.variant_name(intensity)] = Result(stored, adversarial)
+            seen = at_precision(victim, precision)
+            found = self.perturb(seen, x, y, ids=ids, seed=seed, runner=sized)
+            one_by_one = own.sized("storing", 1)
+            for intensity, adversarial in found.items():
+                store = partial(_stored, adversarial, images, self.budget(intensity))
+                stored = torch.stack(one_by_one.map(range(len(images)), store))
+                results[self.variant_name(intensity)] = Result(stored, adversarial)
         return results
 
-    def rows_at_once(self, victim: Victim, sides: tuple[int, ...]) -> int:
-        """The batch of :meth:`run` for images of these sides, as far as it is known by now."""
-        with self._remembering(victim, sides):
-            return default_batch(victim.device)
-
-    def _remembering(self, victim: Victim, sides: tuple[int, ...]) -> AbstractContextManager[None]:
-        return remembering((self.label, victim.weights.sha256, victim.device, *sides))
+    def work_on(self, victim: Victim, sides: Sequence[int]) -> tuple[object, ...]:
+        """Name what decides how many rows fit in memory, for :meth:`BatchRunner.sized`."""
+        return (self.label, victim.weights.sha256, victim.device, *sides)
 
     def __call__(
         self,
@@ -210,11 +211,12 @@ class Attack(BaseModel, ABC):
         images: Tensor,
         masks: Tensor,
         ids: Sequence[str],
+        *,
         seed: int = 0,
         batch: int | None = None,
     ) -> dict[str, Tensor]:
         """As :meth:`run`, the uint8 images alone: ``{"pgd-1": N×3×H×W, ...}``."""
-        results = self.run(victim, images, masks, ids, seed, batch)
+        results = self.run(victim, images, masks, ids, seed=seed, batch=batch)
         return {variant: result.images for variant, result in results.items()}
 
 

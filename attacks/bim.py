@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from advbench.attacks.iterated import IteratedAttack
+from advbench.attacks.linf import IteratedAttack
 
 
 class BIM(IteratedAttack):
     """FGSM iterated with a small step: the loop as it stands."""
 
     name: ClassVar[str] = "bim"
-
-    @property
-    def from_the_image(self) -> bool:
-        return type(self) is BIM  # a subclass may begin elsewhere

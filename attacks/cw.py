@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from advbench.attacks.base import Adversarial, Attack, each_once
-from advbench.inference.batching import go_on, in_batches
+from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
 PAPER_LR, HINGE_LR = 1e-4, 3e-4
@@ -87,17 +87,26 @@ class CW(Attack):
         return max(self.steps) + (len(self.steps) if self.variant == "hinge" else 0)
 
     def perturb(
-        self, victim: Victim, x: Tensor, y: Tensor, ids: Sequence[str], seed: int, batch: int
+        self,
+        victim: Victim,
+        x: Tensor,
+        y: Tensor,
+        *,
+        ids: Sequence[str],
+        seed: int,
+        runner: BatchRunner,
     ) -> dict[float, list[Adversarial]]:
         """``y``, ``ids`` and ``seed`` are not used: the target is the all-zero mask, ξ₀ = 0."""
 
         def attack(index: Sequence[int]) -> list[list[Adversarial]]:
-            return self._trajectory(victim, x[list(index)])
+            return self._trajectory(victim, x[list(index)], runner)
 
-        found = in_batches(range(len(x)), batch, attack)
+        found = runner.map(range(len(x)), attack)
         return {m: [snapshots[k] for snapshots in found] for k, m in enumerate(self.steps)}
 
-    def _trajectory(self, victim: Victim, x: Tensor) -> list[list[Adversarial]]:
+    def _trajectory(
+        self, victim: Victim, x: Tensor, runner: BatchRunner
+    ) -> list[list[Adversarial]]:
         noise = torch.zeros_like(x, requires_grad=True)
         optimizer: torch.optim.Optimizer = (
             torch.optim.Adam([noise], self.lr)
@@ -109,7 +118,7 @@ class CW(Attack):
         zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
         snapshots: dict[int, list[Adversarial]] = {}
         for step in range(1, max(self.steps) + 1):
-            go_on()
+            runner.check_cancelled()
             objective, logits = self._objective(victim, x, noise)
             if best is not None:
                 best.update(x + noise.detach(), logits, noise, _logit(victim.threshold))

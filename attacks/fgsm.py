@@ -13,7 +13,7 @@ from torch import Tensor
 from advbench.attacks.base import Adversarial
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.linf import BoundedAttack, traced
-from advbench.inference.batching import in_batches
+from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
 
@@ -31,12 +31,19 @@ class FGSM(BoundedAttack):
         return (x + eps * gradient(x).sign()).clamp(0, 1)
 
     def perturb(
-        self, victim: Victim, x: Tensor, y: Tensor, ids: Sequence[str], seed: int, batch: int
+        self,
+        victim: Victim,
+        x: Tensor,
+        y: Tensor,
+        *,
+        ids: Sequence[str],
+        seed: int,
+        runner: BatchRunner,
     ) -> dict[float, list[Adversarial]]:
-        y = self.targets(victim, x, y, batch)
+        y = self.targets(victim, x, y, runner)
 
         def attack(index: Sequence[int]) -> list[list[Adversarial]]:
-            gradient = InputGradient(victim, y[list(index)])
+            gradient = InputGradient(victim, y[list(index)], runner)
             base = x[list(index)]
             sign = gradient(base).sign()
             per_eps = [
@@ -44,5 +51,5 @@ class FGSM(BoundedAttack):
             ]
             return [list(rows) for rows in zip(*per_eps, strict=True)]
 
-        found = in_batches(range(len(x)), batch, attack)
+        found = runner.map(range(len(x)), attack)
         return {eps: [rows[k] for rows in found] for k, eps in enumerate(self.eps)}

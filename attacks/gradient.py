@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advbench.inference.batching import go_on
+from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
 
@@ -24,7 +24,7 @@ class InputGradient:
     """∇ₓ J(V(x), y) for a batch, with a trace of what was seen.
 
     Args:
-        first: where they are known, the gradient and the losses that the first call comes to.
+        runner: what it is computed within; it may be cancelled there.
 
     Attributes:
         victim, y: what it is the gradient of.
@@ -32,11 +32,9 @@ class InputGradient:
         zero_gradients: calls per image whose gradient was zero everywhere.
     """
 
-    def __init__(
-        self, victim: Victim, y: Tensor, first: tuple[Tensor, Tensor] | None = None
-    ) -> None:
+    def __init__(self, victim: Victim, y: Tensor, runner: BatchRunner | None = None) -> None:
         self.victim, self.y = victim, y
-        self._first = first
+        self.runner = runner or BatchRunner(y.device)
         self.loss_first: Tensor | None = None
         self.loss_last = torch.zeros(len(y), device=y.device)
         self.zero_gradients = torch.zeros(len(y), dtype=torch.long, device=y.device)
@@ -44,19 +42,16 @@ class InputGradient:
     def __call__(self, x: Tensor) -> Tensor:
         """Gradient at ``x``, M×3×H×W, where M is a multiple of the batch (neighbours stacked
         before images); the loss is summed over rows, so each row has its own gradient."""
+        self.runner.check_cancelled()
         copies = len(x) // len(self.y)
-        (gradient, losses), self._first = self._first or self._passed(x, copies), None
+        x = x.detach().requires_grad_()
+        losses = localization_loss(self.victim.logits(x), self.y.repeat(copies, 1, 1, 1))
+        (gradient,) = torch.autograd.grad(losses.sum(), x)
         with torch.no_grad():
+            gradient = gradient.contiguous()
             self.loss_last = losses.view(copies, -1).mean(0)
             if self.loss_first is None:
                 self.loss_first = self.loss_last
             zero = gradient.abs().amax((1, 2, 3)) == 0
             self.zero_gradients += zero.view(copies, -1).sum(0)
         return gradient
-
-    def _passed(self, x: Tensor, copies: int) -> tuple[Tensor, Tensor]:
-        go_on()
-        x = x.detach().requires_grad_()
-        losses = localization_loss(self.victim.logits(x), self.y.repeat(copies, 1, 1, 1))
-        (gradient,) = torch.autograd.grad(losses.sum(), x)
-        return gradient.contiguous(), losses.detach()

@@ -1,10 +1,12 @@
-"""Attacks with an L∞ budget φ: what they share."""
+"""Attacks with an L∞ budget φ, and the loop of the iterated ones."""
 
 from __future__ import annotations
 
+import math
+import re
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator
@@ -13,9 +15,10 @@ from torch import Tensor
 from advbench.attacks.base import Adversarial, Attack, each_once
 from advbench.attacks.gradient import InputGradient
 from advbench.images import level_budget
-from advbench.inference.batching import in_batches
+from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
+Direction = Callable[[Tensor], Tensor]
 Eps = Annotated[float, Field(ge=0, le=255)]
 
 
@@ -47,11 +50,6 @@ class BoundedAttack(Attack):
     def intensities(self) -> tuple[float, ...]:
         return self.eps
 
-    @property
-    def from_the_image(self) -> bool:
-        """Whether the first gradient is that at the image itself, the same for all φ."""
-        return False
-
     def budget(self, intensity: float) -> int | None:
         return level_budget(intensity)
 
@@ -72,41 +70,31 @@ class BoundedAttack(Attack):
         """
 
     def perturb(
-        self, victim: Victim, x: Tensor, y: Tensor, ids: Sequence[str], seed: int, batch: int
+        self,
+        victim: Victim,
+        x: Tensor,
+        y: Tensor,
+        *,
+        ids: Sequence[str],
+        seed: int,
+        runner: BatchRunner,
     ) -> dict[float, list[Adversarial]]:
-        """Images × intensities as one stack of rows, ``batch`` at a time."""
-        y = self.targets(victim, x, y, batch)
+        """Images × intensities as one stack of rows."""
+        y = self.targets(victim, x, y, runner)
         rows = [(eps, image) for eps in self.eps for image in range(len(x))]
-        firsts = self._first_gradients(victim, x, y, batch)
 
         def attack(chunk: Sequence[tuple[float, int]]) -> list[Adversarial]:
             index = [image for _, image in chunk]
             eps = torch.tensor([eps for eps, _ in chunk], device=x.device) / 255
             keys = [(seed, ids[image], self.name, f"{eps:g}") for eps, image in chunk]
-            first = firsts and (firsts[0][index], firsts[1][index])
-            gradient = InputGradient(victim, y[index], first)
+            gradient = InputGradient(victim, y[index], runner)
             floats = self.perturb_rows(gradient, x[index], eps.view(-1, 1, 1, 1), keys)
             return traced(floats, gradient)
 
-        found = in_batches(rows, batch, attack)
+        found = runner.map(rows, attack)
         return {eps: found[k * len(x) : (k + 1) * len(x)] for k, eps in enumerate(self.eps)}
 
-    def _first_gradients(
-        self, victim: Victim, x: Tensor, y: Tensor, batch: int
-    ) -> tuple[Tensor, Tensor] | None:
-        """Gradients and losses at the images, where several φ begin with them."""
-        if not self.from_the_image or len(self.eps) == 1 or not len(x):
-            return None
-
-        def attack(index: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-            gradient = InputGradient(victim, y[list(index)])
-            found = gradient(x[list(index)])
-            return list(zip(found, gradient.loss_last, strict=True))
-
-        gradients, losses = zip(*in_batches(range(len(x)), batch, attack), strict=True)
-        return torch.stack(gradients), torch.stack(losses)
-
-    def targets(self, victim: Victim, x: Tensor, y: Tensor, batch: int) -> Tensor:
+    def targets(self, victim: Victim, x: Tensor, y: Tensor, runner: BatchRunner) -> Tensor:
         """The masks of the loss, according to ``target``."""
         if self.target == "gt":
             return y
@@ -115,7 +103,71 @@ class BoundedAttack(Attack):
         def predict(chunk: Sequence[Tensor]) -> list[Tensor]:
             return list(victim.probabilities(torch.stack(list(chunk))) > victim.threshold)
 
-        return torch.stack(in_batches(list(x), batch, predict)).to(y.dtype)
+        return torch.stack(runner.map(list(x), predict)).to(y.dtype)
+
+
+class IteratedAttack(BoundedAttack):
+    """The loop of BIM, PGD, MI-FGSM and PGN, which differ in :meth:`start` and :meth:`direction`:
+    x ← Π(x + α · sign(direction)), Π onto the ball of radius φ and onto [0, 1].
+
+    Attributes:
+        iterations: T.
+        alpha: step size in grey levels, or a part of φ: ``"eps/10"``, ``"eps/T"``.
+    """
+
+    profiles: ClassVar[dict[str, dict[str, Any]]] = {
+        "torchattacks": {"alpha": 2.0},
+        "original": {"alpha": "eps/T"},
+        "quick": {"iterations": 5},
+    }
+
+    iterations: Annotated[int, Field(ge=1, le=10_000)] = 10
+    alpha: float | str = 1.0
+
+    @field_validator("alpha")
+    @classmethod
+    def _positive_or_part(cls, value: float | str) -> float | str:
+        if isinstance(value, str):
+            if re.fullmatch(r"eps/(T|[1-9]\d*)", value):
+                return value
+            value = _number(value)
+        if not 0 < value <= 255:
+            raise ValueError("must be grey levels above 0, or a part of eps such as eps/10")
+        return value
+
+    def brief(self, steps: int = 1) -> Self:
+        return super().brief().model_copy(update={"iterations": steps})
+
+    def passes(self) -> int:
+        return len(self.eps) * self.iterations
+
+    def start(self, x: Tensor, eps: Tensor, keys: Sequence[tuple[object, ...]]) -> Tensor:
+        """Where the iteration begins: the image itself."""
+        return x
+
+    def direction(
+        self, gradient: InputGradient, eps: Tensor, keys: Sequence[tuple[object, ...]]
+    ) -> Direction:
+        """What each step follows the sign of; a fresh closure a run, so that it may remember."""
+        return gradient
+
+    def perturb_rows(
+        self, gradient: InputGradient, x: Tensor, eps: Tensor, keys: Sequence[tuple[object, ...]]
+    ) -> Tensor:
+        alpha, direction = self.step_size(eps), self.direction(gradient, eps, keys)
+        current = self.start(x, eps, keys)
+        for _ in range(self.iterations):
+            stepped = direction(current).sign().mul_(alpha).add_(current)
+            noise = stepped.sub_(x).minimum(eps).maximum(-eps)
+            current = noise.add_(x).clamp_(0, 1)
+        return current
+
+    def step_size(self, eps: Tensor) -> Tensor | float:
+        """α in [0, 1] units, for each row."""
+        if isinstance(self.alpha, str):
+            parts = self.alpha.removeprefix("eps/")
+            return eps / (self.iterations if parts == "T" else int(parts))
+        return self.alpha / 255
 
 
 def traced(floats: Tensor, gradient: InputGradient) -> list[Adversarial]:
@@ -126,3 +178,11 @@ def traced(floats: Tensor, gradient: InputGradient) -> list[Adversarial]:
         Adversarial(image, start, end, int(zeros))
         for image, (start, end, zeros) in zip(floats.detach(), numbers, strict=True)
     ]
+
+
+def _number(text: str) -> float:
+    """A number from the command line; NaN, which no range admits, for any other text."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

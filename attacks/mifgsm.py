@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from advbench.attacks.gradient import InputGradient
-from advbench.attacks.iterated import Direction, IteratedAttack
+from advbench.attacks.linf import Direction, IteratedAttack
 
 
 class MIFGSM(IteratedAttack):
@@ -22,10 +22,6 @@ class MIFGSM(IteratedAttack):
     name: ClassVar[str] = "mifgsm"
 
     decay: Annotated[float, Field(ge=0)] = 1.0
-
-    @property
-    def from_the_image(self) -> bool:
-        return type(self) is MIFGSM  # a subclass may begin elsewhere
 
     def direction(
         self, gradient: InputGradient, eps: Tensor, keys: Sequence[tuple[object, ...]]

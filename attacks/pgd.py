@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from advbench.attacks.iterated import IteratedAttack
+from advbench.attacks.linf import IteratedAttack
 from advbench.images import level_budget
 from advbench.rng import torch_stream
 

@@ -11,9 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from advbench.attacks.gradient import InputGradient
-from advbench.attacks.iterated import Direction, IteratedAttack
+from advbench.attacks.linf import Direction, IteratedAttack
 from advbench.attacks.mifgsm import Momentum
-from advbench.inference.batching import rows_allowed
 from advbench.rng import torch_stream
 
 
@@ -52,7 +51,7 @@ class PGN(IteratedAttack):
         streams = [torch_stream(*key, "neighbours") for key in keys]
         alpha = self.step_size(eps)
         # On the CPU one neighbour at a time: sums then have one order whatever the batch.
-        at_once = 1 if eps.device.type == "cpu" else max(1, rows_allowed() // len(eps))
+        at_once = 1 if eps.device.type == "cpu" else max(1, gradient.runner.batch // len(eps))
 
         def flat(x: Tensor) -> Tensor:
             total = torch.zeros_like(x)

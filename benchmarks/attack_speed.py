@@ -5,7 +5,7 @@
 FGSM, BIM, PGD and MI-FGSM against torchattacks, at one φ and over the paper's three; PGN against a
 plain transcription of its paper, C&W against five separate runs, for the rest of the paper's grid.
 Peers get the batch whole, the network as torch builds it, and all threads. ``bare`` is the limit:
-as many forward and backward passes of our network, recorded as ours are, with nothing of an attack
+as many forward and backward passes of our network, with nothing of an attack
 around them. Both take turns; ratios are medians over the turns, with the smallest and the largest.
 """
 
@@ -26,12 +26,11 @@ from torch import Tensor
 
 import advbench
 from advbench.attacks.base import Attack
-from advbench.attacks.recorded import recorded
 from advbench.attacks.torchattacks_adapter import TwoClasses
 from advbench.cli.progress import Progress
 from advbench.images import fit_mask, to_tensor, to_unit
-from advbench.inference.batching import default_batch, in_batches, side_by_side
-from advbench.inference.numerics import reference_mode
+from advbench.inference.numerics import deterministic_mode
+from advbench.inference.runner import BatchRunner
 from advbench.pipelines.load import cache_folder, load_dataset
 from advbench.victims.base import Victim
 
@@ -186,19 +185,19 @@ class Pairs:
 
     def bare(self, passes: int) -> None:
         """Forward and backward, ``passes`` an image."""
-        victim, batch = self.victim, default_batch(self.victim.device)
+        victim = self.victim
 
         def work(index: Any) -> list[None]:
             x, y = self.x[list(index)], self.y[list(index)]
             for _ in range(passes):
                 leaf = x.detach().requires_grad_()
-                loss = F.binary_cross_entropy_with_logits(seen.logits(leaf), y)
+                loss = F.binary_cross_entropy_with_logits(victim.logits(leaf), y)
                 torch.autograd.grad(loss, leaf)
             return [None] * len(index)
 
-        with reference_mode(victim.network), side_by_side(victim.device, victim.reentrant):
-            seen = recorded(victim, self.x[:batch], passes * len(self.x))
-            in_batches(range(len(self.x)), batch, work)
+        runner = BatchRunner(victim.device, reentrant=victim.reentrant)
+        with deterministic_mode(victim.network), runner:
+            runner.map(range(len(self.x)), work)
 
     def gradient(self, x: Tensor) -> Tensor:
         leaf = x.detach().requires_grad_()

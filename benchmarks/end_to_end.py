@@ -19,12 +19,11 @@ from timing import put_out, ratio, table_options, turns
 
 import advbench
 from advbench.attacks.base import Attack
-from advbench.attacks.recorded import recorded
 from advbench.cli.progress import Progress
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.images import fit_mask, to_tensor
-from advbench.inference.batching import in_batches, side_by_side
+from advbench.inference.runner import BatchRunner
 from advbench.memory import peak_memory
 from advbench.pipelines.evaluate import Request as Evaluation
 from advbench.pipelines.evaluate import evaluate
@@ -114,13 +113,11 @@ def evaluating(
         def work(some: Any) -> list[None]:
             for _ in range(cells * (1 + variants)):
                 with torch.inference_mode():
-                    seen.probabilities(images)
+                    victim.probabilities(images)
             return [None] * len(some)
 
-        with side_by_side(victim.device, victim.reentrant):
-            passes = cells * (1 + variants) * len(rows)
-            seen = recorded(victim, images, passes, "probabilities")
-            in_batches(range(len(rows)), 1, work)
+        with BatchRunner(victim.device, reentrant=victim.reentrant) as runner:
+            runner.map(range(len(rows)), work)
 
     return _row(f"evaluate {name}", len(rows), turns({"whole": whole, "alone": alone}, repeats))
 

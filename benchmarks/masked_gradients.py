@@ -32,7 +32,7 @@ import advbench
 from advbench.attacks.gradient import InputGradient, localization_loss
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, fit_mask, to_tensor, to_unit
-from advbench.inference.numerics import reference_mode
+from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.load import load_dataset
 from advbench.registry import VICTIMS
 from advbench.rng import torch_stream
@@ -249,7 +249,7 @@ def zero_share(victim: Victim, samples: Sequence[Sample]) -> float:
     shares = []
     for sample in samples:
         x = unit(victim, sample.image)
-        with reference_mode(victim.network):
+        with deterministic_mode(victim.network):
             gradient = InputGradient(victim, target(x, sample.truth))(x)
         shares.append(float((gradient == 0).float().mean()))
     return float(np.mean(shares))

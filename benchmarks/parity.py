@@ -27,8 +27,8 @@ import advbench
 from advbench.attacks.gradient import InputGradient
 from advbench.cli.progress import Progress
 from advbench.images import fit_mask, to_tensor, to_unit
-from advbench.inference.batching import in_batches, side_by_side
-from advbench.inference.numerics import reference_mode
+from advbench.inference.numerics import deterministic_mode
+from advbench.inference.runner import BatchRunner
 from advbench.pipelines.agreement import f1_of
 from advbench.pipelines.load import cache_folder, load_dataset
 from advbench.registry import VICTIMS
@@ -142,14 +142,14 @@ def compared(
     """One row."""
     both = {"exact": victim, "other": other}
     y = masks[0][:, None].float()
-    with reference_mode(victim.network), reference_mode(other.network):
+    with deterministic_mode(victim.network), deterministic_mode(other.network):
         x = to_unit(images[0])
 
         def gradients(seen: Victim) -> None:
-            in_batches(range(GRADIENTS), 1, lambda rows: [InputGradient(seen, y)(x)])
+            runner.map(range(GRADIENTS), lambda rows: [InputGradient(seen, y, runner)(x)])
 
         work = {key: partial(gradients, seen) for key, seen in both.items()}
-        with side_by_side(victim.device):
+        with BatchRunner(victim.device) as runner:
             turns(work, 1)
             speed = ratio(turns(work, SPEED_REPEATS), "exact", "other")["ratio"]
     row: dict[str, Any] = {"faster": speed}

@@ -25,7 +25,7 @@ SECTIONS = {
         "Attacks",
         "python benchmarks/attack_speed.py --images 4 --pgn-iterations 1 --cw-steps 5",
         "`peer` is torchattacks over the same φ, for PGN a plain transcription, for C&W five runs; "
-        "`bare` is as many passes of our network, recorded alike, with nothing around them. Where "
+        "`bare` is as many passes of our network, with nothing around them. Where "
         "a `grid_part` is given, the row counts that often in the paper's grid of 20 variants. "
         "FGSM's one pass of four images is short for a clock; on 40 (`--attack fgsm --images 40`) "
         "it was 2.3 times faster than torchattacks at one φ (1.9 to 2.8), 5.2 at three (5.1 to "

@@ -105,7 +105,7 @@ def measure(
     import torch
 
     from advbench.attacks.gradient import InputGradient
-    from advbench.inference.numerics import reference_mode
+    from advbench.inference.numerics import deterministic_mode
     from advbench.registry import VICTIMS as REGISTERED
 
     if threads:
@@ -136,7 +136,7 @@ def measure(
         "parameters": sum(parameter.numel() for parameter in victim.network.parameters()),
         "network_mib": round((loaded - before) / MIB, 1),
     }
-    with reference_mode(victim.network):
+    with deterministic_mode(victim.network):
         for what, work in (("forward", forward), ("both", lambda: gradient(x))):
             where.level()
             times = timed(work, repeats, where.wait)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -109,12 +108,6 @@ class Victim(ABC):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self._with(copy.deepcopy(vars(self), memo))
 
-    def seen_through(self, **passes: Callable[[Tensor], Tensor]) -> Self:
-        """A twin on the same network whose ``logits`` or ``probabilities`` come from elsewhere."""
-        twin = copy.copy(self)
-        vars(twin).update(passes)
-        return twin
-
     def _with(self, attributes: dict[str, Any]) -> Self:
         """A twin that may be changed, and so is nothing that can be loaded."""
         twin = object.__new__(type(self))
@@ -133,13 +126,6 @@ class Victim(ABC):
     @abstractmethod
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         """Modules whose outputs are the features of a third of the network, by name."""
-
-    def recordable(self, height: int, width: int) -> bool:
-        """Whether for all images of a size a pass is the same kernels in the same order, given by
-        the network alone, and leaves nothing behind: then it may be recorded, see
-        :mod:`advbench.attacks.recorded`. Said of the class that defines it; a subclass that only
-        adds to it says so again."""
-        return False
 
     def probabilities(self, images: Tensor) -> Tensor:
         """float [0, 1] N×3×H×W → probability of forgery N×1×H×W.

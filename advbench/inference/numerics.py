@@ -13,7 +13,7 @@ from advbench.inference.precision import Precision
 
 
 @contextmanager
-def reference_mode(network: nn.Module, precision: Precision = "fp32") -> Iterator[None]:
+def deterministic_mode(network: nn.Module, precision: Precision = "fp32") -> Iterator[None]:
     """Eval mode, frozen parameters, TF32 off unless ``precision`` is ``tf32``, no autocast of the
     caller's, gradients on; all of it restored, also on an error.
 

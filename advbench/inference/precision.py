@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 def at_precision(victim: Victim, precision: Precision) -> Victim:
     """The victim itself, or for ``bf16`` a twin whose logits are computed under autocast to
     bfloat16 and returned as float32. TF32 is a switch of the device, see
-    :func:`advbench.inference.numerics.reference_mode`."""
+    :func:`advbench.inference.numerics.deterministic_mode`."""
     if precision != "bf16":
         return victim
     exact = victim.logits
@@ -24,4 +25,6 @@ def at_precision(victim: Victim, precision: Precision) -> Victim:
         with torch.autocast(images.device.type, torch.bfloat16):
             return exact(images).float()
 
-    return victim.seen_through(logits=logits)
+    twin = copy.copy(victim)
+    vars(twin)["logits"] = logits
+    return twin

@@ -12,7 +12,7 @@ from advbench.attacks.bim import BIM
 from advbench.attacks.gradient import InputGradient
 from advbench.errors import AdvbenchError
 from advbench.images import fit_mask, to_tensor, to_unit
-from advbench.inference.numerics import reference_mode
+from advbench.inference.numerics import deterministic_mode
 from advbench.inference.precision import Precision, at_precision
 from advbench.pipelines.making import Request
 from advbench.scores.protocols import protocol
@@ -73,7 +73,7 @@ def check_agreement(request: Request) -> Agreement:
 
 def _gradient(victim: Victim, pixels: Tensor, truth: Tensor, precision: Precision) -> Tensor:
     x, y = to_unit(pixels.to(victim.device)), truth.to(victim.device)[:, None].float()
-    with reference_mode(victim.network, precision):
+    with deterministic_mode(victim.network, precision):
         return InputGradient(at_precision(victim, precision), y)(x)
 
 

@@ -20,7 +20,7 @@ from advbench.defenses.none import NoDefense
 from advbench.engines.local import Local
 from advbench.engines.units import Engine, Report, WorkUnit
 from advbench.errors import AdvbenchError, NoNetworkError
-from advbench.inference.numerics import reference_mode
+from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.scores.protocols import Protocol
@@ -173,8 +173,8 @@ def _score(
     records: dict[Cell, list[Record]] = {cell: [] for cell in keys}
     samples = _samples(variant, Originals(originals))
     # In fp32 whatever the caller's switches, as the images were made: cuDNN's default is TF32.
-    with reference_mode(scorer.victim.network):
-        for scored in scorer.side_by_side(samples, list(keys)):
+    with deterministic_mode(scorer.victim.network):
+        for scored in scorer.all_records(samples, list(keys)):
             for cell, record in scored:
                 records[cell].append(record)
             report(len(keys))

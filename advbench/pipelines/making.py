@@ -18,9 +18,9 @@ from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.engines.units import Report
 from advbench.images import fit_mask
-from advbench.inference.batching import images_at_once, in_batches, side_by_side
-from advbench.inference.numerics import reference_mode
+from advbench.inference.numerics import deterministic_mode
 from advbench.inference.precision import Precision
+from advbench.inference.runner import BatchRunner
 from advbench.pipelines.provenance import provenance, victim_identity
 from advbench.shards.reader import Originals, Shard, list_shards
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, AdversarialRecord, Original, Settings
@@ -130,29 +130,31 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
                 torch.from_numpy(stack.images).permute(0, 3, 1, 2),
                 torch.from_numpy(stack.masks),
                 stack.names,
-                request.seed,
+                seed=request.seed,
                 precision=request.precision,
+                runner=runner,
             )
             for stack in stacks
         ]
 
     started = time.perf_counter()
-    at_once = images_at_once(victim.device)  # before the threads are shared out
+    runner = BatchRunner(victim.device, reentrant=victim.reentrant)
     with (
         # Once around the threads, which would restore each other's settings.
-        reference_mode(victim.network, request.precision),
-        side_by_side(victim.device, victim.reentrant),
+        deterministic_mode(victim.network, request.precision),
+        runner,
     ):
-        for some in _batched(task.rows, at_once):
+        for some in _batched(task.rows, runner.images_at_once):
             stacks = list(_stacks(some, originals, victim.device))
             # Images of one size share the threads among them; others take one each.
-            results = in_batches(stacks, 1, run) if len(stacks) > 1 else run(stacks)
+            alone = runner.sized("images", 1)
+            results = alone.map(stacks, run) if len(stacks) > 1 else run(stacks)
             for stack, found in zip(stacks, results, strict=True):
                 for variant, result in found.items():
                     records[variant] += _records(stack, result)
             report(attack.passes() * len(some))
     passes = attack.passes() * len(task.rows)
-    batch = attack.rows_at_once(victim, stacks[-1].images.shape[1:3])
+    batch = runner.sized(attack.work_on(victim, stacks[-1].images.shape[1:3])).batch
     made = provenance(victim.device, passes, time.perf_counter() - started, batch)
     for intensity in attack.intensities:
         settings = settings_of(request, attack, intensity)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 import advbench
-from advbench.attacks.recorded import recorded
 from advbench.defenses.base import Defense
 from advbench.images import Image, Mask, pixels_sha256, to_tensor, to_unit
-from advbench.inference.batching import images_at_once, in_batches, side_by_side
+from advbench.inference.runner import BatchRunner
 from advbench.memory import release_freed
 from advbench.scores.counts import iou, marked, mcc
 from advbench.scores.metrics import auc, noise_metrics
@@ -82,22 +81,22 @@ class Scorer:
     protocol: Protocol
     seed: int = 0
 
-    def side_by_side(
+    def all_records(
         self, samples: Iterable[Sample], cells: Sequence[Cell]
     ) -> Iterator[list[tuple[Cell, Record]]]:
         """The records of each sample, in order; on the CPU as many samples at a time as there are
         threads."""
-        device = self.victim.device
         reentrant = self.victim.reentrant and all(cell.defense.reentrant for cell in cells)
-        at_once, waiting = images_at_once(device), iter(samples)
-        with side_by_side(device, reentrant):
+        waiting = iter(samples)
+        with BatchRunner(self.victim.device, reentrant=reentrant) as runner:
+            at_once, alone = runner.images_at_once, runner.sized("scores", 1)
             for number in itertools.count():
                 if number * at_once % TRIM_EVERY < at_once:
                     release_freed()
                 some = list(itertools.islice(waiting, at_once))
                 if not some:
                     return
-                yield from in_batches(some, 1, lambda one: [list(self.records(one[0], cells))])
+                yield from alone.map(some, lambda one: [list(self.records(one[0], cells))])
 
     def records(self, sample: Sample, cells: Sequence[Cell]) -> Iterable[tuple[Cell, Record]]:
         """One record a cell."""
@@ -105,9 +104,8 @@ class Scorer:
         noise = noise_metrics(sample.image, sample.original)
         sha256 = pixels_sha256(sample.image)
         x = to_unit(to_tensor(sample.image).to(victim.device))
-        seen = recorded(victim, x, len(cells), "probabilities")
         for cell in cells:
-            probability = predict(seen, cell, x, sample.sample_id, self.seed)
+            probability = predict(victim, cell, x, sample.sample_id, self.seed)
             at_truth = self.protocol.at_truth_size(probability, truth)
             counts = self.protocol.counts(at_truth, truth, victim.threshold)
             yield (

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from advbench.attacks.iterated import IteratedAttack
+from advbench.attacks.linf import IteratedAttack
 from advbench.attacks.mifgsm import Momentum
 from advbench.attacks.pgd import PGD
 from advbench.images import level_budget, quantise, to_unit

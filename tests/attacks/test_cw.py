@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advbench.attacks.cw import CW
 
-from .toys import LINEAR_WEIGHTS, Pictures, Toy, floats, linear, pictures, wavy_net
+from .toys import LINEAR_WEIGHTS, Pictures, Toy, floats, linear, pictures, sized, wavy_net
 
 W = torch.tensor(LINEAR_WEIGHTS).view(1, 3, 1, 1)
 FORMS = [
@@ -104,7 +104,9 @@ def test_gradient_descent_comes_to_rest_where_the_objective_does(c: float) -> No
     x = batch.x.double()
     attack = CW(steps=300, optimizer="gd", lr=0.05, c=c, project="final")
     victim = Toy(linear().double())
-    (snapshot,) = attack.perturb(victim, x, batch.y.double(), batch.ids, 0, 1).values()
+    (snapshot,) = attack.perturb(
+        victim, x, batch.y.double(), ids=batch.ids, seed=0, runner=sized(1)
+    ).values()
     found = torch.stack([item.float_image for item in snapshot])
     noise = found - x
     assert 0 < found.min() < found.max() < 1

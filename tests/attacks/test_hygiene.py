@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advbench.attacks.gradient import InputGradient, localization_loss
-from advbench.inference.numerics import reference_mode
+from advbench.inference.numerics import deterministic_mode
 from advbench.inference.precision import Precision
 
 from .toys import ALL, BOUNDED, Pictures, Toy, linear, pictures, wavy_net
@@ -105,7 +105,7 @@ def test_nothing_is_left_changed(name: str, fails_at: int | None) -> None:
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", False), ("tf32", True)])
-def test_reference_mode_sets_what_it_restores(precision: Precision, tf32: bool) -> None:
+def test_deterministic_mode_sets_what_it_restores(precision: Precision, tf32: bool) -> None:
     """TF32 is off within unless asked for, whatever it was; all is back after an error."""
     cudnn, network = torch.backends.cudnn, busy_net()
     kept = backend_flags()
@@ -114,7 +114,7 @@ def test_reference_mode_sets_what_it_restores(precision: Precision, tf32: bool) 
     try:
         with torch.no_grad():
             before = backend_flags()
-            with suppress(BrokenError), reference_mode(network, precision):
+            with suppress(BrokenError), deterministic_mode(network, precision):
                 assert backend_flags() == (tf32, False, True, tf32, True, False, before[-1])
                 assert not any(parameter.requires_grad for parameter in network.parameters())
                 raise BrokenError

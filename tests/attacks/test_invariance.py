@@ -7,12 +7,10 @@ import torch
 from torch import Tensor
 
 from advbench.attacks.base import Attack
-from advbench.attacks.bim import BIM
-from advbench.attacks.mifgsm import MIFGSM
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
 
-from .toys import ALL, OPTIMISED, Flat, Pictures, Toy, floats, pictures, wavy_net
+from .toys import ALL, OPTIMISED, Flat, Pictures, Toy, floats, pictures, sized, wavy_net
 
 DRAWING = {"pgd", "pgd-grid", "pgn"}
 SPLITS = {
@@ -48,7 +46,10 @@ def test_rows_that_meet_the_victim_together(name: str, batch_size: int) -> None:
     """Any explicit batch: sign attacks equal, C&W to 2e-7, as with one row at a time."""
     batch, victim = pictures(8), Toy(wavy_net().double())
     x, y = batch.x.double(), batch.y.double()
-    one, many = (ALL[name].perturb(victim, x, y, batch.ids, 0, size) for size in (1, batch_size))
+    one, many = (
+        ALL[name].perturb(victim, x, y, ids=batch.ids, seed=0, runner=sized(size))
+        for size in (1, batch_size)
+    )
     for intensity, rows in one.items():
         pairs = zip(rows, many[intensity], strict=True)
         far = max(float((a.float_image - b.float_image).abs().max()) for a, b in pairs)
@@ -76,30 +77,6 @@ def test_intensities_do_not_know_of_each_other(name: str) -> None:
     for intensity in attack.intensities:
         alone |= by_name(attack.only([intensity]), [batch])
     assert alone == whole
-
-
-class Shifted(BIM):
-    """Follows the gradient of a moved image."""
-
-    def direction(self, gradient, eps, keys):
-        return lambda x: gradient(x.roll(1, 3)).roll(-1, 3)
-
-
-class Elsewhere(MIFGSM):
-    """Begins beside the image, further away the larger φ is."""
-
-    def start(self, x, eps, keys):
-        return (x + eps).clamp(0, 1)
-
-
-@pytest.mark.parametrize("kind", [Shifted, Elsewhere])
-def test_nor_do_those_of_a_subclass_with_another_beginning(kind: type[BIM]) -> None:
-    """What they have in common is that of the plain attack alone."""
-    attack, batch, rows = kind(eps=(1, 3), iterations=4), pictures(2), []
-    whole = by_name(attack, [batch])
-    assert by_name(attack.only([1]), [batch]) | by_name(attack.only([3]), [batch]) == whole
-    batch.attacked(attack, Toy(wavy_net(), lambda images: rows.append(len(images))))
-    assert sum(rows) / 2 == attack.passes() == 8
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.pgn import PGN
-from advbench.inference import batching
+from advbench.inference.runner import BatchRunner
 
 from .toys import Pictures, Toy, pictures, wavy_net
 
@@ -123,13 +123,10 @@ def test_neighbours_in_stacks_or_one_by_one(
     one_by_one = attack.perturb_rows(InputGradient(victim, y), x, EPS, KEYS)
     assert set(rows) == {3}
     rows.clear()
-    token = batching._limit.set(allowed)
-    try:
-        stacked = attack.perturb_rows(
-            InputGradient(victim, y), x, EPS.clone().as_subclass(Elsewhere), KEYS
-        )
-    finally:
-        batching._limit.reset(token)
+    runner = BatchRunner(torch.device("cpu")).sized("a test", allowed)
+    stacked = attack.perturb_rows(
+        InputGradient(victim, y, runner), x, EPS.clone().as_subclass(Elsewhere), KEYS
+    )
     assert set(rows) == stacks
     assert (torch.Tensor(stacked) - one_by_one).abs().max() == 0
 

@@ -16,6 +16,7 @@ from advbench.attacks.fgsm import FGSM
 from advbench.attacks.mifgsm import MIFGSM
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
+from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Depth, Size, Victim
 from advbench.victims.weights import Weights
 
@@ -114,6 +115,11 @@ class Pictures:
 
     def attacked(self, attack: Attack, victim: Victim, **settings: int) -> dict[str, Result]:
         return attack.run(victim, self.images, self.masks, self.ids, **settings)
+
+
+def sized(batch: int) -> BatchRunner:
+    """A runner that starts with so many rows at once."""
+    return BatchRunner(torch.device("cpu")).sized("a test", batch)
 
 
 def pictures(count: int = 3, height: int = 7, width: int = 11, seed: int = 0) -> Pictures:

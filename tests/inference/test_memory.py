@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from advbench.inference import batching
-from advbench.inference.batching import default_batch, in_batches
+from advbench.inference.runner import GPU_ROWS, BatchRunner
 
-from ..attacks.toys import ALL, Toy, floats, pictures, wavy_net
+from ..attacks.toys import ALL, Toy, floats, pictures, sized, wavy_net
 
 
 def scarce(limit: int, from_call: int = 1) -> tuple[Callable[[Tensor], None], list[int]]:
@@ -57,9 +56,8 @@ NO_ROOM = (
 
 def test_the_batch_that_fitted_is_taken_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the same attack on the same victim and side; by default, which on the CPU is one row."""
-    gpu = SimpleNamespace(type="cuda")
-    monkeypatch.setattr("advbench.attacks.base.default_batch", lambda _: default_batch(gpu))
-    monkeypatch.setattr(batching, "_fitted", {})
+    monkeypatch.setattr(BatchRunner, "fitted", {})
+    gpu = BatchRunner(SimpleNamespace(type="cuda"))
     asked: list[int] = []
 
     def watch(images: Tensor) -> None:
@@ -69,16 +67,16 @@ def test_the_batch_that_fitted_is_taken_the_next_time(monkeypatch: pytest.Monkey
 
     victim, attack = Toy(wavy_net(), watch), ALL["pgd"]
     sides = tuple(pictures(1).images.shape[2:])
-    assert attack.rows_at_once(victim, sides) == batching.GPU_ROWS
-    pictures(4).attacked(attack, victim)
-    assert attack.rows_at_once(victim, sides) <= 2
+    assert gpu.sized(attack.work_on(victim, sides)).batch == GPU_ROWS
+    pictures(4).attacked(attack, victim, runner=gpu)
+    assert gpu.sized(attack.work_on(victim, sides)).batch <= 2
     rows = 4 * len(attack.intensities)
     assert asked[:3] == [rows, rows // 2, rows // 4]
     asked.clear()
-    pictures(4).attacked(attack, victim)
+    pictures(4).attacked(attack, victim, runner=gpu)
     assert max(asked) <= 2
     asked.clear()
-    pictures(4).attacked(ALL["fgsm"], victim)
+    pictures(4).attacked(ALL["fgsm"], victim, runner=gpu)
     assert max(asked) == 4
 
 
@@ -115,7 +113,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
         raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
 
     with pytest.raises(RuntimeError, match="must match") as caught:
-        in_batches(range(4), 2, work)
+        sized(2).map(range(4), work)
     assert not isinstance(caught.value, torch.OutOfMemoryError)
 
 
@@ -142,7 +140,7 @@ def test_rows_in_order_each_once(limit: int, batch: int) -> None:
         done.append(list(chunk))
         return [f"row {row}" for row in chunk]
 
-    assert in_batches(range(10), batch, work) == [f"row {row}" for row in range(10)]
+    assert sized(batch).map(range(10), work) == [f"row {row}" for row in range(10)]
     assert [row for chunk in done for row in chunk] == list(range(10))
     assert all(len(chunk) <= min(limit, batch) for chunk in done)
     assert refused == sorted(set(refused), reverse=True)
@@ -151,12 +149,13 @@ def test_rows_in_order_each_once(limit: int, batch: int) -> None:
 
 def test_the_rows_that_are_allowed_are_those_of_the_batch_at_hand() -> None:
     seen: list[int] = []
+    runner = sized(4)
 
     def work(chunk: Sequence[int]) -> Sequence[int]:
-        seen.append(batching.rows_allowed())
+        seen.append(runner.batch)
         if len(chunk) > 2:
             raise torch.OutOfMemoryError("injected")
         return chunk
 
-    in_batches(range(5), 4, work)
+    runner.map(range(5), work)
     assert seen == [4, 2, 2, 2]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from advbench.inference import numerics
-from advbench.inference.numerics import reference_mode
+from advbench.inference.numerics import deterministic_mode
 
 from ..attacks.test_hygiene import busy_net
 from ..attacks.toys import BOUNDED, Toy, pictures, wavy_net
@@ -104,14 +104,14 @@ def test_any_precision_of_the_callers(change: str) -> None:
 def test_within_all_settings_can_be_read_and_say_the_same(change: str, precision: Any) -> None:
     CHANGES[change]()
     before, tf32 = settings(), precision == "tf32"
-    with reference_mode(wavy_net(), precision):
+    with deterministic_mode(wavy_net(), precision):
         assert (CUDNN.allow_tf32, MATMUL.allow_tf32) == (tf32, tf32)
         assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
         parts = [switch.fp32_precision for switch in SWITCHES[2:]]
         assert parts == ["tf32" if tf32 else "ieee"] * 3 + ["ieee"] * 3
         other: Any = "fp32" if tf32 else "tf32"
         inside = settings()
-        with reference_mode(wavy_net(), other):
+        with deterministic_mode(wavy_net(), other):
             assert CUDNN.allow_tf32 != tf32
         assert settings() == inside
     assert settings() == before
@@ -124,7 +124,7 @@ def test_torch_that_has_the_older_settings_alone(
     monkeypatch.setattr(numerics, "_precisions", lambda tf32: [])
     torch.set_float32_matmul_precision(precision)
     before = settings()
-    with reference_mode(wavy_net()):
+    with deterministic_mode(wavy_net()):
         assert not CUDNN.allow_tf32
         assert not MATMUL.allow_tf32
     assert settings() == before
@@ -152,13 +152,13 @@ def test_within_another_it_changes_nothing() -> None:
     CUDNN.benchmark, before = True, settings()
 
     def late() -> None:
-        with reference_mode(network):
+        with deterministic_mode(network):
             entered.set()
             assert end.wait(20)
 
     thread = threading.Thread(target=late)
     try:
-        with reference_mode(network):
+        with deterministic_mode(network):
             thread.start()
             assert entered.wait(20)
         end.set()

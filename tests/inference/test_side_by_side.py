@@ -17,7 +17,7 @@ from torch import Tensor
 from advbench.attacks.cw import CW
 from advbench.attacks.pgd import PGD
 from advbench.attacks.torchattacks_adapter import TorchAttack
-from advbench.inference.batching import in_batches, side_by_side
+from advbench.inference.runner import BatchRunner
 
 from ..attacks.toys import ALL, Toy, pictures, wavy_net
 
@@ -106,25 +106,33 @@ def test_global_random_numbers_are_not_shared_between_threads() -> None:
         assert torch.equal(result.images, found[1][variant].images)
 
 
-def test_within_another_its_threads_are_used() -> None:
+def test_threads_are_shared_and_never_wait_for_themselves() -> None:
     torch.set_num_threads(2)
     found: list[set[str]] = []
 
     def who(rows: Sequence[int]) -> list[str]:
         return [threading.current_thread().name] * len(rows)
 
+    def within(rows: Sequence[int]) -> list[str]:
+        """The same from a thread of the runner's: its rows go one after another."""
+        inner = set(runner.sized("inner").map(range(5), who))
+        assert inner == {threading.current_thread().name}
+        return [*inner] * len(rows)
+
     cpu = torch.device("cpu")
-    with side_by_side(cpu):
-        for reentrant in (True, True, False):
-            with side_by_side(cpu, reentrant):
-                found.append(set(in_batches(range(20), 1, who)))
+    with BatchRunner(cpu) as runner:
         assert torch.get_num_threads() == 1
-        found.append(set(in_batches(range(20), 1, who)))
+        assert runner.images_at_once == 2
+        found.append(set(runner.map(range(20), who)))
+        found.append(set(runner.sized("another").map(range(20), who)))
+        found.append(set(runner.map(range(20), within)))
     assert torch.get_num_threads() == 2
     here = {threading.current_thread().name}
-    assert found[2] == here  # a victim that only one thread may be in
-    assert not here & (found[0] | found[1] | found[3])
-    assert len(found[0] | found[1] | found[3]) <= 2  # one pool's
+    assert not here & set.union(*found)
+    assert len(set.union(*found)) <= 2  # one pool's
+    with BatchRunner(cpu, reentrant=False) as alone:  # a victim that only one thread may be in
+        assert torch.get_num_threads() == 1
+        assert set(alone.map(range(20), who)) == here
 
 
 def test_after_an_interrupt_the_threads_end(request: pytest.FixtureRequest) -> None:
@@ -162,7 +170,7 @@ LAST_THING = """
 import sys
 import time
 import torch
-from advbench.inference.batching import in_batches, side_by_side
+from advbench.inference.runner import BatchRunner
 
 def backward(rows):
     x = torch.ones(9, requires_grad=True)
@@ -176,8 +184,8 @@ class Last:
 last = Last()
 torch.set_num_threads(16)
 sys.setswitchinterval(10)
-with side_by_side(torch.device("cpu")):
-    assert in_batches(range(64), 1, backward) == list(range(64))
+with BatchRunner(torch.device("cpu")) as runner:
+    assert runner.map(range(64), backward) == list(range(64))
 """
 
 

@@ -262,7 +262,7 @@ def test_images_of_a_size_stay_together_on_a_gpu(request_):
 @pytest.mark.usefixtures("threads")
 def test_threads_leave_each_other_the_mode_of_attacks(request_, toy, monkeypatch):
     """The second of two attacks goes on when the first has ended."""
-    real, lock = base.reference_mode, threading.Lock()
+    real, lock = base.deterministic_mode, threading.Lock()
     second_is_in, first_is_out = threading.Event(), threading.Event()
     came, seen = [], []
 
@@ -289,7 +289,7 @@ def test_threads_leave_each_other_the_mode_of_attacks(request_, toy, monkeypatch
             with_.__exit__(None, None, None)
             first_is_out.set()
 
-    monkeypatch.setattr(base, "reference_mode", ordered)
+    monkeypatch.setattr(base, "deterministic_mode", ordered)
     toy.network.train().requires_grad_(True)
     two = request_.rows[2:4]  # of two sizes
     generate(replace(request_, rows=two, attacks=request_.attacks[:1]))

@@ -49,9 +49,6 @@ class CoDE(Victim):
         limited = probability.clamp(self.margin, 1 - self.margin)
         return torch.logit(replaced(probability, limited))
 
-    def recordable(self, height: int, width: int) -> bool:
-        return True
-
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         names = {
             "shallow": ["conv_stem", "down1", "down2"],

@@ -45,9 +45,6 @@ class HDFNet(Victim):
         """float [0, 1] N×3×256×256 → the three logit maps N×1×256×256, the result first."""
         return self.network(_normalise(images))
 
-    def recordable(self, height: int, width: int) -> bool:
-        return True
-
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         names = {
             "shallow": ["bkbone.multi_scale", "bkbone.layer1", "bkbone.layer2", "srm"],

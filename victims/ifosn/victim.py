@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from advbench.victims.base import PLAIN_OBJECTIVE, Depth, Size, Victim
 from advbench.victims.ifosn.network import SIZES, ScseUnet
-from advbench.victims.ifosn.tiling import SIDE, tiled_logits
+from advbench.victims.ifosn.tiling import tiled_logits
 
 
 class IFOSN(Victim):
@@ -31,9 +31,6 @@ class IFOSN(Victim):
 
     def logits(self, images: Tensor) -> Tensor:
         return tiled_logits(lambda tile: self.network.logits((tile - 0.5) / 0.5), images)
-
-    def recordable(self, height: int, width: int) -> bool:
-        return max(height, width) <= SIDE  # tiles are computed again in the backward pass
 
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         names = {

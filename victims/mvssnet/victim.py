@@ -40,9 +40,6 @@ class MVSSNet(Victim):
         edges, regions = self.network(_normalised(images))
         return edges, regions
 
-    def recordable(self, height: int, width: int) -> bool:
-        return True
-
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         layers = {"shallow": ["maxpool", "layer1", "layer2"], "middle": ["layer3", "layer4"]}
         names = (

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 
 from advbench.attacks.base import Attack
-from advbench.attacks.recorded import PAYS_FROM, recorded
 from advbench.datasets.manifest import Row
-from advbench.images import Image, Mask, Residual, fit_mask, to_tensor, to_unit
-from advbench.inference.batching import images_at_once, side_by_side
-from advbench.inference.numerics import reference_mode
+from advbench.images import Image, Mask, Residual, fit_mask, to_tensor
+from advbench.inference.numerics import deterministic_mode
+from advbench.inference.runner import BatchRunner
 from advbench.pipelines.making import Request
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.rng import numpy_stream
@@ -61,11 +60,10 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
     mean = sum(row.height * row.width for row in rows) / len(rows)
     typical = min(rows, key=lambda row: abs(row.height * row.width - mean))
     cheapest = min(request.attacks, key=lambda attack: attack.brief().passes())
-    copies = min(images_at_once(request.victim.device), len(rows))
+    copies = min(BatchRunner(request.victim.device).images_at_once, len(rows))
     if request.victim.working_side is None and rows[-1] != typical:
         _attack(cheapest.brief(), request, *_pair(request, rows[-1]), copies)
     image, truth = _pair(request, typical)
-    _as_later(request, image)
     per_gradient, attacked = {}, image
     for attack in request.attacks:
         # The first call does not count: it may take a thousand times as long, for imports.
@@ -75,9 +73,9 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
         per_gradient[attack.label] = seconds / (copies * max(1, brief.passes()))
     sample = Sample(typical.sample_id, "", "", attacked, image, truth)
     fixed = request.victim.working_side is not None
-    with reference_mode(request.victim.network):
+    with deterministic_mode(request.victim.network):
         list(scorer.records(sample, cells))
-        scoring = _seconds(lambda: list(scorer.side_by_side([sample] * copies, cells)))
+        scoring = _seconds(lambda: list(scorer.all_records([sample] * copies, cells)))
     ratio = 1.0 if fixed else mean / (typical.height * typical.width)
     return Speed(
         {label: ratio * seconds for label, seconds in per_gradient.items()},
@@ -89,16 +87,6 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
         ratio / copies * scoring,
         _encoded(image, ratio)[1],
     )
-
-
-def _as_later(request: Request, image: Image) -> None:
-    """Have the victim's passes recorded as they are in all of a run but its beginning."""
-    victim = request.victim
-    if request.precision == "fp32":
-        with reference_mode(victim.network), side_by_side(victim.device, victim.reentrant):
-            x = to_unit(to_tensor(image)).to(victim.device)
-            recorded(victim, x, PAYS_FROM)
-            recorded(victim, x, PAYS_FROM, "probabilities")
 
 
 def _pair(request: Request, row: Row) -> tuple[Image, Mask]:
@@ -113,7 +101,7 @@ def _attack(attack: Attack, request: Request, image: Image, truth: Mask, copies:
         to_tensor(image).repeat(copies, 1, 1, 1),
         torch.from_numpy(fit_mask(truth, image).copy()).repeat(copies, 1, 1),
         [f"probe-{number}" for number in range(copies)],
-        request.seed,
+        seed=request.seed,
         precision=request.precision,
     )
     first = next(iter(results.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -195,7 +196,7 @@ def test_the_largest_image_is_tried_as_often_as_it_is_held(planned, small_datase
         return real(attack, request, image, truth, copies)
 
     monkeypatch.setattr(probe, "_attack", attack)
-    monkeypatch.setattr(probe, "images_at_once", lambda device: 3)
+    monkeypatch.setattr(probe, "BatchRunner", lambda device: SimpleNamespace(images_at_once=3))
     planned()
     most = max(row.height * row.width for row in small_dataset.rows)
     assert tried[0] == (most, 3)
