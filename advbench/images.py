@@ -43,6 +43,11 @@ def level_budget(eps: float) -> int:
     return int(np.floor(eps + 1e-6))
 
 
+def rounds_to_nothing(change: float) -> bool:
+    """Whether a change of a pixel, in [0, 1] units, is lost on the uint8 grid."""
+    return 255 * change < 0.5
+
+
 def quantise(
     adversarial: torch.Tensor, originals: torch.Tensor, budget: int | None = None
 ) -> torch.Tensor:

@@ -70,14 +70,15 @@ class Attack(BaseModel, ABC):
         """A specification from a named profile with ``settings`` on top.
 
         Raises:
-            AdvbenchError: an unknown profile or setting, or a value out of range.
+            AdvbenchError: an unknown profile or setting, a value out of range, or an intensity so
+                low that no pixel can change.
         """
         if profile != "default" and profile not in KNOWN_PROFILES:
             raise AdvbenchError(
                 f"unknown profile {profile!r}; there are default, {', '.join(KNOWN_PROFILES)}"
             )
         try:
-            return cls(**(cls.profiles.get(profile, {}) | settings))
+            made = cls(**(cls.profiles.get(profile, {}) | settings))
         except ValidationError as error:
             fault = error.errors()[0]
             field = ".".join(str(part) for part in fault["loc"][:1]) or "settings"
@@ -86,6 +87,9 @@ class Attack(BaseModel, ABC):
             raise AdvbenchError(
                 f"attack {cls.name}: {field}: {plain_message(fault)}{hint}"
             ) from error
+        for reason in filter(None, map(made.without_effect, made.intensities)):
+            raise AdvbenchError(f"attack {cls.name}: {reason}")
+        return made
 
     @property
     @abstractmethod
@@ -95,6 +99,11 @@ class Attack(BaseModel, ABC):
     @abstractmethod
     def budget(self, intensity: float) -> int | None:
         """Largest change of a stored pixel in grey levels; None where there is no L∞ bound."""
+
+    def without_effect(self, intensity: float) -> str | None:
+        """Say why no pixel can change at an intensity, with the unit to give it in; None where one
+        can, as far as the settings tell."""
+        return None
 
     @abstractmethod
     def passes(self) -> int:

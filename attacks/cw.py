@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from advbench.attacks.base import Adversarial, Attack, each_once
+from advbench.images import rounds_to_nothing
 from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
@@ -44,7 +45,7 @@ class CW(Attack):
     steps: tuple[Steps, ...] = Field(default=(50, 100, 150, 200, 250), min_length=1)
     variant: Literal["paper", "hinge"] = "paper"
     optimizer: Literal["adam", "gd"] = "adam"
-    lr: Annotated[float, Field(gt=0)] = PAPER_LR
+    lr: Annotated[float, Field(gt=0, le=1)] = PAPER_LR
     c: Annotated[float, Field(ge=0)] = 1.0
     kappa: Annotated[float, Field(ge=0)] = 2.0
     project: Literal["each", "final"] = "each"
@@ -79,6 +80,12 @@ class CW(Attack):
 
     def budget(self, intensity: float) -> int | None:
         return None
+
+    def without_effect(self, intensity: float) -> str | None:
+        # Adam moves a pixel by about lr a step.
+        if self.optimizer == "adam" and rounds_to_nothing(intensity * self.lr):
+            return f"steps: {intensity:g} steps of lr {self.lr:g} change no pixel; take more"
+        return super().without_effect(intensity)
 
     def brief(self, steps: int = 1) -> Self:
         return self.only([steps])

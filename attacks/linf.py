@@ -14,9 +14,11 @@ from torch import Tensor
 
 from advbench.attacks.base import Adversarial, Attack, each_once
 from advbench.attacks.gradient import InputGradient
-from advbench.images import level_budget
+from advbench.images import level_budget, rounds_to_nothing
 from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
+
+GREY_LEVELS = "it is in grey levels: 3 means 3/255"
 
 Direction = Callable[[Tensor], Tensor]
 Eps = Annotated[float, Field(ge=0, le=255)]
@@ -52,6 +54,11 @@ class BoundedAttack(Attack):
 
     def budget(self, intensity: float) -> int | None:
         return level_budget(intensity)
+
+    def without_effect(self, intensity: float) -> str | None:
+        if level_budget(intensity) == 0:
+            return f"eps: {intensity:g} changes no pixel; {GREY_LEVELS}"
+        return super().without_effect(intensity)
 
     @abstractmethod
     def perturb_rows(
@@ -140,6 +147,12 @@ class IteratedAttack(BoundedAttack):
 
     def passes(self) -> int:
         return len(self.eps) * self.iterations
+
+    def without_effect(self, intensity: float) -> str | None:
+        whole = self.iterations * float(self.step_size(torch.tensor(intensity / 255)))
+        steps = f"{self.iterations} steps of {self.alpha}"
+        fault = f"alpha: {steps} change no pixel; {GREY_LEVELS}"
+        return super().without_effect(intensity) or (fault if rounds_to_nothing(whole) else None)
 
     def start(self, x: Tensor, eps: Tensor, keys: Sequence[tuple[object, ...]]) -> Tensor:
         """Where the iteration begins: the image itself."""

@@ -162,7 +162,7 @@ class Pairs:
         part = 3 * 10 / pgn_iterations
         yield ("pgn 3", part, *self.trio(pgn, lambda: self.plain_pgn(3 / 255, pgn_iterations)))
         lengths = [cw_steps * step // 50 for step in STEPS]
-        cw = advbench.load_attack("cw", steps=lengths)
+        cw = advbench.load_attack("cw").only(lengths)
         several = self.trio(cw, lambda: [self.plain_cw(length) for length in lengths])
         yield ("cw 50 to 250", 50 / cw_steps, *several)
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from advbench.defenses.base import PixelDefense
 from advbench.images import Image
 from advbench.rng import numpy_stream
 
-Sigma = Annotated[float, Field(gt=0, le=255)]
+
+def _felt(value: float) -> float:
+    # Below, not one of a million values is rounded to another grey level.
+    if value < 0.1:
+        raise ValueError(f"{value:g} changes no pixel; it is in grey levels: 5 means 5/255")
+    return value
+
+
+Sigma = Annotated[float, Field(gt=0, le=255), AfterValidator(_felt)]
 
 
 class Gaussian(PixelDefense):

@@ -8,13 +8,20 @@ from typing import Annotated, ClassVar
 import cv2
 import numpy as np
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from advbench.defenses.base import PixelDefense
 from advbench.images import Image
 
-Scale = Annotated[float, Field(ge=0.05, le=4)]
+
+def _other_size(value: float) -> float:
+    if value == 1:
+        raise ValueError("1 changes no pixel; give a factor such as 0.5")
+    return value
+
+
+Scale = Annotated[float, Field(ge=0.05, le=4), AfterValidator(_other_size)]
 
 
 class Resize(PixelDefense):

@@ -178,7 +178,7 @@ def test_attack_speed(script, tmp_path):
 def test_plain_loops_are_the_attacks(script):
     """What the speed is compared with does the same: C&W to float order, PGN within its budget."""
     pairs = script("attack_speed").Pairs(advbench.load_victim("ifosn"), 1)
-    cw = advbench.load_attack("cw", steps=4)
+    cw = advbench.load_attack("cw").only([4])
     (result,) = cw.run(pairs.victim, pairs.images, pairs.masks, pairs.ids).values()
     ours = result.details[0].float_image
     assert (pairs.plain_cw(4)[0] - ours).abs().max() < 1e-5

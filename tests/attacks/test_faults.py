@@ -47,6 +47,52 @@ BAD: list[tuple[type[Attack], dict[str, Any], str]] = [
 ]
 
 
+# As somebody gives them who thinks of [0, 1], or of fewer steps than it takes.
+WITHOUT_EFFECT: list[tuple[type[Attack], dict[str, Any], str]] = [
+    *((FGSM, {"eps": eps}, "eps") for eps in (0, 0.0314, 0.5, 8 / 255, 0.999, [3, 0.0314])),
+    *((kind, {"eps": 8 / 255}, "eps") for kind in (BIM, PGD, MIFGSM, PGN)),
+    *((kind, {"alpha": 2 / 255}, "alpha") for kind in (BIM, PGD, MIFGSM, PGN)),
+    (BIM, {"alpha": "0.0078"}, "alpha"),
+    (BIM, {"alpha": "eps/100", "eps": 3}, "alpha"),
+    (CW, {"steps": [250, 5]}, "steps"),
+    (CW, {"steps": 50, "lr": 1e-5}, "steps"),
+]
+JUST_ENOUGH: list[tuple[type[Attack], dict[str, Any]]] = [
+    (FGSM, {"eps": 1}),
+    (FGSM, {"eps": 1.5}),
+    (BIM, {"alpha": 0.06}),
+    (CW, {"steps": 20}),
+    (CW, {"steps": 1, "lr": 2e-3}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "field"), WITHOUT_EFFECT, ids=label)
+def test_what_changes_no_pixel_is_refused(
+    kind: type[Attack], settings: dict[str, Any], field: str
+) -> None:
+    """With the unit or the remedy; and rightly, since such an attack leaves images as they are."""
+    with pytest.raises(AdvbenchError, match=f"^attack {kind.name}: {field}: .*no pixel") as caught:
+        kind.create(**settings)
+    assert ("3 means 3/255" in str(caught.value)) == (field != "steps")
+    lowest = {
+        name: min(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    if kind is PGD and field == "alpha":
+        lowest["random_start"] = "none"
+    batch = pictures(2)
+    (result,) = batch.attacked(
+        kind(**({"eps": 3} if kind is not CW else {}) | lowest), Toy(wavy_net())
+    ).values()
+    assert result.images.equal(batch.images)
+
+
+@pytest.mark.parametrize(("kind", "settings"), JUST_ENOUGH, ids=label)
+def test_what_changes_a_pixel_is_made(kind: type[Attack], settings: dict[str, Any]) -> None:
+    batch = pictures(2)
+    for result in batch.attacked(kind.create(**settings), Toy(wavy_net())).values():
+        assert not result.images.equal(batch.images)
+
+
 @pytest.mark.parametrize(("kind", "settings", "field"), BAD, ids=label)
 def test_a_bad_setting_is_one_line(
     kind: type[Attack], settings: dict[str, Any], field: str

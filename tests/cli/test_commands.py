@@ -90,7 +90,7 @@ def test_printed_table_names_the_weights_and_floors(imported, toy, advbench_comm
 
 
 def test_unlike_options_are_given_to_those_that_take_them(imported, toy, advbench_command):
-    arguments = ("--attack", "bim,cw", "--eps", 2, "--steps", 2, "--dataset", "mine")
+    arguments = ("--attack", "bim,cw", "--eps", 2, "--steps", 20, "--dataset", "mine")
     ran = advbench_command("generate", *arguments, "--out", imported, *toy, "--json")
     assert json.loads(ran.out)[0]["made"] == 10
 

@@ -91,12 +91,6 @@ def test_median_of_a_picture_smaller_than_its_window() -> None:
     )
 
 
-def test_resize_by_one_is_the_identity(batch: Tensor) -> None:
-    """Scale 1 changes nothing."""
-    for found, image in zip(filtered("resize", batch, scale=1), arrays(batch), strict=True):
-        assert np.array_equal(found, image)
-
-
 @pytest.mark.parametrize("scale", [0.05, 0.3, 0.5, 0.77, 0.999, 1.4, 2, 4])
 def test_resize_keeps_a_flat_picture(scale: float) -> None:
     """No scale moves a constant."""

@@ -32,6 +32,8 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("resize", {"scale": 4.1}),
     ("resize", {"scale": -0.5}),
     ("resize", {"scale": math.nan}),
+    ("resize", {"scale": [0.5, 1]}),
+    ("gaussian", {"sigma": 0.02}),
     ("gaussian", {"sigma": 0}),
     ("gaussian", {"sigma": -1}),
     ("gaussian", {"sigma": 256}),
@@ -61,9 +63,9 @@ GOOD: list[tuple[str, dict[str, Any], tuple[float, ...]]] = [
     ("jpeg", {"quality": (30,)}, (30,)),
     ("median", {"kernel": 255}, (255,)),
     ("resize", {"scale": 0.05}, (0.05,)),
-    ("resize", {"scale": [4, 1]}, (4.0, 1.0)),
+    ("resize", {"scale": [4, 0.5]}, (4.0, 0.5)),
     ("gaussian", {"sigma": 255}, (255.0,)),
-    ("gaussian", {"sigma": 1e-3}, (1e-3,)),
+    ("gaussian", {"sigma": 0.1}, (0.1,)),
 ]
 
 

@@ -22,7 +22,10 @@ from advbench.scores.records import read_records
 @pytest.fixture
 def out(small_dataset, toy, tmp_path):
     """Shards of two attacks."""
-    attacks = [advbench.load_attack("bim", eps=[1, 4]), advbench.load_attack("cw", steps=[3])]
+    attacks = [
+        advbench.load_attack("bim", eps=[1, 4]),
+        advbench.load_attack("cw", steps=[3], lr=1e-3),
+    ]
     rows = small_dataset.select("test", label=1)
     generate.generate(generate.Request(small_dataset, rows, toy, attacks, tmp_path / "out"))
     return tmp_path / "out"

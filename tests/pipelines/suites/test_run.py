@@ -28,7 +28,7 @@ SUITE = Suite(
     attacks={
         "fgsm": {"eps": [1, 3]},
         "pgn": {"eps": [2], "iterations": 3, "neighbours": 2},
-        "cw": {"steps": [2, 5]},
+        "cw": {"steps": [2, 5], "lr": 1e-3},
     },
     defenses={"median": {"kernel": [3, 5]}, "jpeg": {"quality": [80]}},
     shard_size=2,

@@ -21,7 +21,7 @@ weights = "checkpoints/ifosn.pth"
 [attacks.bim]
 eps = [2]
 [attacks.cw]
-steps = [5, 7]
+steps = [7, 9]
 variant = "hinge"
 
 [defenses.jpeg]
@@ -43,7 +43,7 @@ def write(tmp_path):
 def test_every_setting_arrives(write, tmp_path):
     suite = read_suite(write(TEXT))
     bim, cw = suite.build_attacks()
-    assert (bim.eps, bim.alpha, cw.steps, cw.variant) == ((2,), "eps/T", (5, 7), "hinge")
+    assert (bim.eps, bim.alpha, cw.steps, cw.variant) == ((2,), "eps/T", (7, 9), "hinge")
     jpeg, ansm = suite.build_defenses()
     assert jpeg.quality == (60,)
     # What is named in a file lies beside it; what is not named is built in.
