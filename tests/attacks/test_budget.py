@@ -64,7 +64,7 @@ def test_form_without_budget(name: str) -> None:
 def test_call_gives_the_images_of_run(name: str) -> None:
     """Calling an attack is :meth:`run` with the images alone."""
     attack, batch, victim = ALL[name], pictures(2), Toy(wavy_net())
-    called = attack(victim, batch.images, batch.masks[:, None], batch.ids, 5)
+    called = attack(victim, batch.images, batch.masks[:, None], batch.ids, seed=5)
     results = batch.attacked(attack, victim, seed=5)
     assert list(called) == list(results) == [attack.variant_name(v) for v in attack.intensities]
     assert all(torch.equal(called[variant], results[variant].images) for variant in results)

@@ -100,10 +100,10 @@ def test_without_weights_the_shipped_ones_are_asked_for(monkeypatch, folder, tmp
     assert "no shipped network for toy (small); train it with: advbench train ansm" in refusal(
         ANSM.create()
     )
-    (tmp_path / "weights").mkdir()
+    (tmp_path / "pretrained").mkdir()
     for suffix in ("safetensors", "json"):
         data = (folder / f"one.{suffix}").read_bytes()
-        (tmp_path / "weights" / f"toy-small.{suffix}").write_bytes(data)
+        (tmp_path / "pretrained" / f"toy-small.{suffix}").write_bytes(data)
     monkeypatch.setattr(files.resources, "files", lambda package: tmp_path)
     with torch.no_grad():
         found = ANSM.create().for_victim(ONE).defend(images, None, [()])
