@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from advbench.contracts import check_images
 from advbench.errors import AdvbenchError, plain_message
 from advbench.images import quantise, to_unit
 from advbench.inference.numerics import deterministic_mode
@@ -30,12 +32,15 @@ class Adversarial:
         float_image: 3×H×W in [0, 1], before it is put on the uint8 grid.
         loss_first, loss_last: the attack's objective at its first and last gradient.
         zero_gradients: how many of its gradients were zero everywhere.
+        broken_at: the first pass, from 1, whose logits, loss or gradient were NaN or infinite; 0
+            where none was.
     """
 
     float_image: Tensor
     loss_first: float
     loss_last: float
     zero_gradients: int
+    broken_at: int = 0
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,8 @@ class Attack(BaseModel, ABC):
 
         Raises:
             ValueError: dtypes or shapes that do not fit together.
-            AdvbenchError: the attack follows gradients, and the victim has none.
+            AdvbenchError: the attack follows gradients, and the victim has none; what the victim or
+                the attack returns breaks a rule, or is NaN or infinite.
         """
         _check(images, masks, ids)
         if self.needs_gradients and not victim.differentiable:
@@ -201,14 +207,44 @@ class Attack(BaseModel, ABC):
             # Made within, so that images of a caller's inference_mode can be used.
             x = to_unit(images).contiguous()
             y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
-            seen = at_precision(victim, precision)
+            seen = at_precision(victim, precision).guarded()
             found = self.perturb(seen, x, y, ids=ids, seed=seed, runner=sized)
+            self._check_found(found, victim, x, ids)
             one_by_one = own.sized("storing", 1)
             for intensity, adversarial in found.items():
                 store = partial(_stored, adversarial, images, self.budget(intensity))
                 stored = torch.stack(one_by_one.map(range(len(images)), store))
                 results[self.variant_name(intensity)] = Result(stored, adversarial)
         return results
+
+    def _check_found(
+        self,
+        found: dict[float, list[Adversarial]],
+        victim: Victim,
+        x: Tensor,
+        ids: Sequence[str],
+    ) -> None:
+        what = f"attack {self.label}: perturb"
+        if not isinstance(found, dict) or set(found) != set(self.intensities):
+            raise AdvbenchError(f"{what}: must return a dict with a key for each intensity")
+        for intensity, rows in found.items():
+            if not isinstance(rows, list) or len(rows) != len(x):
+                raise AdvbenchError(f"{what}: must return a list of one result an image")
+            for row, image, name in zip(rows, x, ids, strict=True):
+                if not isinstance(row, Adversarial):
+                    raise AdvbenchError(
+                        f"{what}: must return Adversarial, not {type(row).__name__}"
+                    )
+                where = f"{self.variant_name(intensity)} on {name}"
+                if row.broken_at:
+                    raise AdvbenchError(
+                        f"victim {victim.name} ({victim.weights.label}): its logits, loss or "
+                        f"gradient are NaN or infinite at step {row.broken_at} of {where}; give "
+                        "weights that work on this image"
+                    )
+                check_images(f"attack {self.label}: {where}", row.float_image, image)
+                if not math.isfinite(row.loss_first) or not math.isfinite(row.loss_last):
+                    raise AdvbenchError(f"attack {self.label}: {where}: its loss is not finite")
 
     def work_on(self, victim: Victim, sides: Sequence[int]) -> tuple[object, ...]:
         """Name what decides how many rows fit in memory, for :meth:`BatchRunner.sized`."""

@@ -123,6 +123,7 @@ class CW(Attack):
         best = Best(x) if self.variant == "hinge" else None
         first, last = torch.zeros(len(x)), torch.zeros(len(x))
         zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        broken_at = torch.zeros_like(zeros)
         snapshots: dict[int, list[Adversarial]] = {}
         for step in range(1, max(self.steps) + 1):
             runner.check_cancelled()
@@ -132,7 +133,11 @@ class CW(Attack):
             (noise.grad,) = torch.autograd.grad(objective.sum(), noise)
             last = objective.detach()
             first = last if step == 1 else first
-            zeros += noise.grad.abs().amax((1, 2, 3)) == 0
+            largest = noise.grad.abs().amax((1, 2, 3))
+            zeros += largest == 0
+            # The loss is finite where a logit is infinite.
+            finite = logits.isfinite().flatten(1).all(1) & last.isfinite() & largest.isfinite()
+            broken_at[~finite & (broken_at == 0)] = step
             optimizer.step()
             if self.project == "each":
                 with torch.no_grad():
@@ -143,10 +148,11 @@ class CW(Attack):
                     with torch.no_grad():
                         logits = victim.logits(images)
                     images = best.joined(images, logits, noise, _logit(victim.threshold))
-                numbers = torch.stack([first, last, zeros.float()], 1).tolist()
+                counts = (zeros.float(), broken_at.float())
+                numbers = torch.stack([first, last, *counts], 1).tolist()
                 snapshots[step] = [
-                    Adversarial(image.clone(), start, end, int(count))
-                    for image, (start, end, count) in zip(images, numbers, strict=True)
+                    Adversarial(image.clone(), start, end, int(count), int(broken))
+                    for image, (start, end, count, broken) in zip(images, numbers, strict=True)
                 ]
         return [list(row) for row in zip(*(snapshots[m] for m in self.steps), strict=True)]
 

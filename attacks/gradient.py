@@ -30,6 +30,8 @@ class InputGradient:
         victim, y: what it is the gradient of.
         loss_first, loss_last: J per image at the first and the last call.
         zero_gradients: calls per image whose gradient was zero everywhere.
+        broken_at: per image the first call, from 1, whose loss or gradient was NaN or infinite, as
+            either is where a logit is; 0 where none was.
     """
 
     def __init__(self, victim: Victim, y: Tensor, runner: BatchRunner | None = None) -> None:
@@ -38,6 +40,8 @@ class InputGradient:
         self.loss_first: Tensor | None = None
         self.loss_last = torch.zeros(len(y), device=y.device)
         self.zero_gradients = torch.zeros(len(y), dtype=torch.long, device=y.device)
+        self.broken_at = torch.zeros_like(self.zero_gradients)
+        self._calls = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Gradient at ``x``, M×3×H×W, where M is a multiple of the batch (neighbours stacked
@@ -52,6 +56,9 @@ class InputGradient:
             self.loss_last = losses.view(copies, -1).mean(0)
             if self.loss_first is None:
                 self.loss_first = self.loss_last
-            zero = gradient.abs().amax((1, 2, 3)) == 0
-            self.zero_gradients += zero.view(copies, -1).sum(0)
+            largest = gradient.abs().amax((1, 2, 3))
+            self.zero_gradients += (largest == 0).view(copies, -1).sum(0)
+            self._calls += 1
+            broken = ~(largest.isfinite() & losses.isfinite()).view(copies, -1).all(0)
+            self.broken_at[broken & (self.broken_at == 0)] = self._calls
         return gradient

@@ -186,10 +186,11 @@ class IteratedAttack(BoundedAttack):
 def traced(floats: Tensor, gradient: InputGradient) -> list[Adversarial]:
     """Rows with the trace of the gradients that made them."""
     first = gradient.loss_first if gradient.loss_first is not None else gradient.loss_last
-    numbers = torch.stack([first, gradient.loss_last, gradient.zero_gradients.float()], 1).tolist()
+    counts = (gradient.zero_gradients.float(), gradient.broken_at.float())
+    numbers = torch.stack([first, gradient.loss_last, *counts], 1).tolist()
     return [
-        Adversarial(image, start, end, int(zeros))
-        for image, (start, end, zeros) in zip(floats.detach(), numbers, strict=True)
+        Adversarial(image, start, end, int(zeros), int(broken))
+        for image, (start, end, zeros, broken) in zip(floats.detach(), numbers, strict=True)
     ]
 
 

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
+from advbench.contracts import check_images, unchanged
 from advbench.errors import AdvbenchError, plain_message
 from advbench.images import Image, to_unit
 
@@ -151,9 +152,24 @@ class Defense(BaseModel, ABC):
         """All strengths: uint8 N×3×H×W in → ``{"jpeg-75": float N×3×H×W in [0, 1], ...}``."""
         x = to_unit(images) if images.dtype == torch.uint8 else images
         return {
-            self.variant_name(strength): self.defend(x, strength, self.keys(ids, strength, seed))
+            self.variant_name(strength): self.checked(x, strength, self.keys(ids, strength, seed))
             for strength in self.strengths
         }
+
+    def checked(
+        self, images: Tensor, strength: float | None, keys: Sequence[tuple[object, ...]]
+    ) -> Tensor:
+        """Defend as :meth:`defend` does, and check what it did.
+
+        Raises:
+            AdvbenchError: what comes out are no images in [0, 1] of the same shape, or ``images``
+                were changed in place.
+        """
+        what = f"defense {self.variant_name(strength)}"
+        with unchanged(what, images):
+            defended = self.defend(images, strength, keys)
+        check_images(f"{what}: images", defended, images)
+        return defended
 
     def keys(
         self, ids: Sequence[str], strength: float | None, seed: int

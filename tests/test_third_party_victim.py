@@ -229,7 +229,7 @@ def test_logits_of_another_shape_are_refused(installed):
     """N×H×W would be spread over N×1×H×W masks, and scored, without a word."""
     cls = VICTIMS.get("residual-net")
     flat = type("Flat", (cls,), {"logits": lambda self, images: cls.logits(self, images)[:, 0]})
-    with pytest.raises(AdvbenchError, match=r"logits are \(2, 8, 9\).*must be N×1×H×W"):
+    with pytest.raises(AdvbenchError, match=r"logits: must be floats N×1×H×W.*float32 2×8×9"):
         flat.load("small", None).probabilities(torch.rand(2, 3, 8, 9))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from advbench.contracts import check_finite, check_logits, unchanged
 from advbench.errors import AdvbenchError
 from advbench.images import Image
 from advbench.victims.weights import Weights, card_of, load_network_weights
@@ -131,15 +132,26 @@ class Victim(ABC):
         """float [0, 1] N×3×H×W → probability of forgery N×1×H×W.
 
         Raises:
-            AdvbenchError: the logits have another shape, which would spread over each other.
+            AdvbenchError: the logits have another shape, or are NaN or infinite.
         """
         logits = self.logits(images)
-        if logits.shape != (len(images), 1, *images.shape[2:]):
-            raise AdvbenchError(
-                f"victim {self.name}: logits are {tuple(logits.shape)} for images "
-                f"{tuple(images.shape)}; they must be N×1×H×W"
-            )
+        check_logits(self.name, images, logits)
+        check_finite(f"victim {self.name}: logits", logits)
         return torch.sigmoid(logits)
+
+    def guarded(self) -> Self:
+        """A twin whose logits are checked for their shape and type at each pass, and which leaves
+        its images as they are. Whether they are finite is for the caller, who knows the image."""
+
+        def logits(images: Tensor) -> Tensor:
+            with unchanged(f"victim {self.name}", images):
+                found = self.logits(images)
+            check_logits(self.name, images, found)
+            return found
+
+        twin = copy.copy(self)
+        vars(twin)["logits"] = logits
+        return twin
 
     @property
     def working_side(self) -> int | None:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 import advbench
+from advbench.contracts import check_finite, check_shape, unchanged
 from advbench.defenses.base import Defense
+from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, pixels_sha256, to_tensor, to_unit
 from advbench.inference.runner import BatchRunner
 from advbench.memory import release_freed
@@ -44,11 +46,23 @@ class Cell:
 def predict(
     victim: Victim, cell: Cell, x: Tensor, sample_id: str, seed: int
 ) -> npt.NDArray[np.float32]:
-    """The victim's map H×W behind a defense, of an image 1×3×H×W in [0, 1] on its device."""
+    """The victim's map H×W behind a defense, of an image 1×3×H×W in [0, 1] on its device.
+
+    Raises:
+        AdvbenchError: the defense or the victim returns something else than its rules say, or NaN.
+    """
     keys = cell.defense.keys([sample_id], cell.strength, seed)
-    with torch.inference_mode():
-        defended = cell.defense.defend(x, cell.strength, keys)
-        return victim.probabilities(defended)[0, 0].float().cpu().numpy()
+    what = f"victim {victim.name}: map"
+    try:
+        with torch.inference_mode():
+            defended = cell.defense.checked(x, cell.strength, keys)
+            with unchanged(f"victim {victim.name}", x):
+                found = victim.probabilities(defended)
+            check_shape(what, found, (1, 1, *x.shape[2:]), "floats N×1×H×W")
+            check_finite(what, found)
+        return found[0, 0].float().cpu().numpy()
+    except AdvbenchError as error:
+        raise AdvbenchError(f"{error} (image {sample_id}, defense {cell.name})") from error
 
 
 @dataclass(frozen=True)

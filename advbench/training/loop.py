@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import time
 from collections.abc import Callable
@@ -92,6 +93,11 @@ def train(
             break
         started = time.perf_counter()
         loss = run.train_epoch(crops, number, device)
+        if not math.isfinite(loss):
+            raise AdvbenchError(
+                f"training diverged in epoch {number + 1}: its loss is no longer finite; give a "
+                "lower --set learning_rate=RATE and another --to"
+            )
         f1 = run.validate(validation, device)
         line = Epoch(number, loss, f1, run.learning_rate, time.perf_counter() - started)
         run.finish_epoch(line)

@@ -1,0 +1,80 @@
+"""Check what plug-ins return where it enters: shape, type, range, finite values, inputs left alone.
+
+Each error names the plug-in and the rule that it breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advbench.errors import AdvbenchError
+
+
+def check_shape(what: str, found: Any, shape: tuple[int, ...], rule: str) -> None:
+    """Refuse anything but a tensor of floats of one shape.
+
+    Args:
+        what: as in ``victim code: logits``.
+        rule: as in ``floats N×1×H×W``.
+
+    Raises:
+        AdvbenchError: it is something else.
+    """
+    if isinstance(found, Tensor) and found.is_floating_point() and found.shape == shape:
+        return
+    is_ = (
+        f"{str(found.dtype).removeprefix('torch.')} {'×'.join(map(str, found.shape))}"
+        if isinstance(found, Tensor)
+        else f"of type {type(found).__name__}"
+    )
+    wanted = "×".join(map(str, shape))
+    raise AdvbenchError(f"{what}: must be {rule}, here {wanted}; they are {is_}")
+
+
+def check_logits(victim: str, images: Tensor, logits: Any) -> None:
+    """Refuse logits that are not floats N×1×H×W, which would spread over each other."""
+    shape = (len(images), 1, *images.shape[2:])
+    check_shape(f"victim {victim}: logits", logits, shape, "floats N×1×H×W")
+
+
+def check_finite(what: str, found: Tensor) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        AdvbenchError: there is some.
+    """
+    bad = found.numel() - int(found.isfinite().sum())
+    if bad:
+        raise AdvbenchError(f"{what}: {bad} of {found.numel()} values are NaN or infinite")
+
+
+def check_images(what: str, found: Any, like: Tensor) -> None:
+    """Refuse images that are not floats in [0, 1] of the shape of ``like``, a rounding error aside.
+
+    Raises:
+        AdvbenchError: they are something else.
+    """
+    check_shape(what, found, tuple(like.shape), "floats N×3×H×W as they came")
+    check_finite(what, found)
+    low, high = (float(value) for value in torch.aminmax(found.detach()))
+    if low < -1e-4 or high > 1 + 1e-4:
+        raise AdvbenchError(f"{what}: must lie in [0, 1]; they reach from {low:g} to {high:g}")
+
+
+@contextmanager
+def unchanged(what: str, images: Tensor) -> Iterator[None]:
+    """Refuse that ``images`` are changed in place, which would change what comes after.
+
+    Raises:
+        AdvbenchError: they were.
+    """
+    tracked = not images.is_inference()  # such tensors do not count their changes
+    before = images._version if tracked else 0
+    yield
+    if tracked and images._version != before:
+        raise AdvbenchError(f"{what} changes its images in place; it must work on a copy")
