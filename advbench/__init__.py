@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from advbench.attacks.base import Attack
     from advbench.defenses.base import Defense
-    from advbench.shards.reader import ShardDataset
+    from advbench.shards.dataset import ShardDataset
     from advbench.victims.base import Victim
 
 __version__ = "0.1.0"
@@ -53,7 +53,7 @@ def load_defense(name: str, **settings: Any) -> Defense:
 
 def open_dataset(folder: str | Path) -> ShardDataset:
     """A map-style torch dataset over the shards that ``advbench generate`` wrote."""
-    from advbench.shards.reader import ShardDataset
+    from advbench.shards.dataset import ShardDataset
 
     return ShardDataset(folder)
 

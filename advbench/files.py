@@ -7,19 +7,24 @@ removed as soon as anything is written into that folder again.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from advbench.errors import AdvbenchError
+
 TEMPORARY = re.compile(r".+\.tmp-advbench-[0-9a-f]{16}")
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _FOLDER = ".folder"
 
 
@@ -68,6 +73,65 @@ def remove_stale_temporaries(folder: Path, recursive: bool = True) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(_folder_of(path), ignore_errors=True)
             path.unlink()
+
+
+def obstacle(path: Path, error: BaseException | None = None) -> AdvbenchError | None:
+    """Say what keeps a file from being read now, where that is not the file's own fault.
+
+    Args:
+        error: what reading it came to.
+
+    Returns:
+        None where every byte can be read and nobody holds the file for writing.
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        try:
+            with path.open("rb") as file:
+                try_lock(file, fcntl.LOCK_SH)  # as HDF5 does to read
+                while file.read(1 << 20):
+                    pass
+            return None
+        except OSError as found:
+            error = found
+    if error.errno in (errno.EAGAIN, errno.EDEADLK, errno.ETXTBSY, errno.EBUSY):
+        why = "in use by another program; close it there and run the same command again"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        why = "permission denied; change that and run the same command again"
+    elif error.errno == errno.ENOENT:
+        why = "no such file; it may have been replaced meanwhile, run the same command again"
+    else:
+        why = f"cannot be read ({os.strerror(error.errno or 0)}); run the same command again later"
+    return AdvbenchError(f"{path}: {why}")
+
+
+def try_lock(file: BinaryIO, kind: int) -> None:
+    """Lock an open file, where its file system has locks, without waiting.
+
+    Args:
+        kind: ``fcntl.LOCK_SH`` to read beside others, ``fcntl.LOCK_EX`` alone.
+
+    Raises:
+        OSError: somebody else holds it.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what could block or never end: pipes, devices, folders.
+
+    Raises:
+        AdvbenchError: it is none, or is not there.
+    """
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        raise obstacle(path, error) or error from error
+    if not regular:
+        raise AdvbenchError(f"{path}: not a file but a folder, a pipe or a device; remove it")
 
 
 def file_sha256(path: Path) -> str:

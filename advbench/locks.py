@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from advbench.errors import AdvbenchError
+from advbench.files import NO_LOCKS
 
 LOCK_FILE = ".lock"
-_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -30,7 +29,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except OSError as error:
-        if error.errno in _NO_LOCKS:
+        if error.errno in NO_LOCKS:
             raise AdvbenchError(
                 f"{folder}: its file system has no locks, which keep two runs apart; mount it with "
                 "locks (flock), or give an --out elsewhere"

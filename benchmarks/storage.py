@@ -24,7 +24,7 @@ from timing import put_out, table_options, turns
 from advbench.attacks.pgd import PGD
 from advbench.images import Image, Mask
 from advbench.pipelines.load import cache_folder, load_dataset
-from advbench.shards.reader import Originals, Shard, list_shards
+from advbench.shards.reader import Originals, Shard
 from advbench.shards.schema import (
     ADVERSARIAL,
     ORIGINALS,
@@ -33,7 +33,7 @@ from advbench.shards.schema import (
     Provenance,
     Settings,
 )
-from advbench.shards.writer import write_adversarial, write_originals
+from advbench.shards.store import ShardStore
 
 Triple = tuple[Image, Image, Mask]
 
@@ -117,12 +117,13 @@ def write_shards(folder: Path, triples: list[Triple]) -> None:
         AdversarialRecord(name, image, adversarial)
         for name, (image, adversarial, _) in zip(names, triples, strict=True)
     ]
-    write_originals(folder / space.folder / "shard-000000.h5", space, originals, made)
-    write_adversarial(folder / settings.folder / "shard-000000.h5", settings, attacked, made)
+    store = ShardStore(folder)
+    store.add(space, originals, made, 0)
+    store.add(settings, attacked, made, 0)
 
 
 def read_shards(folder: Path) -> list[Triple]:
-    entries = list_shards(folder)
+    entries = ShardStore(folder).entries()
     originals = Originals(entries)
     found = []
     for entry in entries:

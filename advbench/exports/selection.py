@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advbench.errors import AdvbenchError
-from advbench.shards.reader import ShardEntry, list_shards
+from advbench.shards.index import Row as IndexRow
+from advbench.shards.reader import ShardEntry
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, Settings
+from advbench.shards.store import ShardStore
 
 # Parts of paths and of tar members; WebDataset skips members below a folder named __so__.
 _PART = re.compile(r"(?!__.*__$)[A-Za-z0-9_][A-Za-z0-9_.+=~-]*")
-_SAMPLE = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,13 @@ def select(
         AdvbenchError: no shards, an unknown name (told with the nearest), nothing that fits all.
         DamagedShardError: a shard cannot be read.
     """
-    everything = list_shards(root) if root.is_dir() else []
+    store = ShardStore(root)
+    everything = store.entries()
     adversarial = [entry for entry in everything if entry.settings.kind == ADVERSARIAL]
     if not adversarial:
         raise AdvbenchError(f"{root}: no adversarial images there; make some: advbench generate")
+    store.compare(lambda row: _is_wanted(row, adversarial, datasets, victims, attacks))
+
     for option, names, known in (
         ("dataset", datasets, {e.settings.dataset for e in adversarial}),
         ("victim", victims, {_victim(e.settings) for e in adversarial}),
@@ -127,9 +131,26 @@ def _check(entry: ShardEntry) -> None:
                 f"{entry.path}: {name!r} cannot be the name of a file; only letters, digits and "
                 "_.+=~- can be exported"
             )
-    for sample_id in entry.sample_ids:
-        if not _SAMPLE.fullmatch(sample_id):
-            raise AdvbenchError(f"{entry.path}: {sample_id!r} is no sample id; it is not exported")
+
+
+def _is_wanted(
+    row: IndexRow,
+    adversarial: Sequence[ShardEntry],
+    datasets: Sequence[str],
+    victims: Sequence[str],
+    attacks: Sequence[str],
+) -> bool:
+    """Whether the shard of a row of the index is exported, or one that is was made from it."""
+    if not _wanted([row["dataset"]], datasets):
+        return False
+    if row["kind"] == ORIGINALS:
+        return any(
+            entry.settings.space == row["space"] and _wanted([_victim(entry.settings)], victims)
+            for entry in adversarial
+        )
+    name = row["variant"]
+    of_attack = any(name.startswith(f"{attack}-") for attack in attacks)
+    return _wanted([row["victim"]], victims) and (of_attack or _wanted([name], attacks))
 
 
 def _victim(settings: Settings) -> str:

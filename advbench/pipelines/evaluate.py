@@ -26,8 +26,10 @@ from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.scores.protocols import Protocol
 from advbench.scores.records import Record, has_key, path_of, read_records, write_records
 from advbench.scores.threats import ORIGINAL, Attacked
-from advbench.shards.reader import Originals, Shard, ShardEntry, list_shards
+from advbench.shards.index import Row
+from advbench.shards.reader import Originals, Shard, ShardEntry
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, Settings
+from advbench.shards.store import ShardStore
 from advbench.victims.base import Victim
 
 Progress = Callable[[str, int, int], None]
@@ -183,19 +185,24 @@ def _score(
     return len(variant.sample_ids) * len(keys)
 
 
-def find_pending(request: Request, summary: Summary) -> list[Pending]:
+def find_pending(request: Request, summary: Summary, complete: bool = True) -> list[Pending]:
     """What is to be scored, per dataset and victim; what is there is counted in ``summary``.
+
+    Args:
+        complete: refuse a store that has lost shards of what is asked for.
 
     Raises:
         AdvbenchError: as :func:`evaluate`.
     """
-    root = request.out / "shards"
-    if not root.is_dir():
-        raise AdvbenchError(f"{root}: no shards there; make some with advbench generate")
-    entries = list_shards(root)
+    store = ShardStore(request.out / "shards")
+    entries = store.entries()
+    if not entries:
+        raise AdvbenchError(f"{store.root}: no shards there; make some with advbench generate")
+    if complete:
+        store.compare(partial(_is_asked_for, request, entries))
     groups = _groups(entries, request)
     if not groups:
-        raise AdvbenchError(f"{root}: no shards of what was asked for; see advbench generate")
+        raise AdvbenchError(f"{store.root}: no shards of what was asked for; see advbench generate")
     found = []
     for (dataset, identity_json), variants in groups.items():
         identity = json.loads(identity_json)
@@ -241,6 +248,24 @@ def cells_before(
         else:
             cells += [Cell(fitted, s) for s in fitted.strengths]
     return cells
+
+
+def _is_asked_for(request: Request, entries: Sequence[ShardEntry], row: Row) -> bool:
+    """Whether the shard of a row of the index is scored, or one that is was made from it."""
+    if request.datasets and row["dataset"] not in request.datasets:
+        return False
+    if request.samples is not None and request.samples.isdisjoint(row["samples"].split()):
+        return False
+    if row["kind"] == ORIGINALS:
+        return any(
+            entry.settings.space == row["space"]
+            and (not request.victims or (entry.settings.victim or {})["name"] in request.victims)
+            for entry in entries
+            if entry.settings.kind == ADVERSARIAL
+        )
+    if request.victims and row["victim"] not in request.victims:
+        return False
+    return request.variants is None or row["variant"] in request.variants
 
 
 def _groups(entries: list[ShardEntry], request: Request) -> dict[tuple[str, str], list[Variant]]:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from advbench.datasets.manifest import Row
 from advbench.engines.local import Local
 from advbench.engines.units import Engine, WorkUnit
-from advbench.errors import AdvbenchError, DamagedShardError
-from advbench.files import remove_stale_temporaries
+from advbench.errors import AdvbenchError
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.making import (
     Request,
@@ -26,9 +25,8 @@ from advbench.pipelines.making import (
     originals_settings,
     settings_of,
 )
-from advbench.shards.index import write_index
-from advbench.shards.reader import Originals, Shard, ShardEntry, list_shards
-from advbench.shards.schema import ADVERSARIAL, ORIGINALS, Settings
+from advbench.shards.reader import Shard, ShardEntry
+from advbench.shards.schema import Settings
 
 __all__ = ["Request", "Summary", "generate", "missing_originals", "missing_tasks", "weight"]
 
@@ -66,10 +64,10 @@ def generate(
         OSError: the disk is full or the folder read-only; finished shards stay.
     """
     started = time.perf_counter()
-    root = request.out / "shards"
+    store = request.store
     summary = Summary()
-    if root.is_dir():
-        remove_stale_temporaries(root)
+    store.tidy()
+    store.check_index()
     engine = engine or Local()
     try:
         originals = missing_originals(request, summary)
@@ -86,9 +84,11 @@ def generate(
         for made in engine.run(partial(make_adversarial, request), tasks, progress):
             summary.made += made.images
             summary.passes += made.passes
-    finally:
-        if root.is_dir() and any(root.iterdir()):
-            _finish_index(root)
+    except BaseException:
+        with suppress(AdvbenchError, OSError):
+            store.write_index()
+        raise
+    store.write_index()
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -100,22 +100,30 @@ def missing_originals(request: Request, summary: Summary) -> list[WorkUnit[tuple
         AdvbenchError: those that are there are of another dataset of the same name.
     """
     settings = originals_settings(request)
-    sources: dict[str, tuple[str, str]] = {}
+    sources: dict[str, tuple[str, ...]] = {}
     for entry in _present(request, settings, summary):
         with Shard(entry.path) as shard:
-            for number, sample_id in enumerate(entry.sample_ids):
-                image = shard.sha256_of(number, "source_sha256")
-                sources[sample_id] = (image, shard.sha256_of(number, "mask_sha256"))
+            columns = [
+                [shard.sha256_of(number, name) for number in range(len(entry.sample_ids))]
+                for name in ("source_sha256", "mask_sha256")
+            ]
+            columns += [shard.texts(name) for name in ("kind", "source_group")]
+        sources |= dict(zip(entry.sample_ids, zip(*columns, strict=True), strict=True))
     for row in request.rows:
         own = (row.pixels_sha256, row.maskbits_sha256)
-        if sources.get(row.sample_id, own) != own:
+        if sources.get(row.sample_id, own)[:2] != own:
             raise AdvbenchError(
-                f"{request.out / 'shards' / settings.folder}: made from another dataset named "
+                f"{request.store.root / settings.folder}: made from another dataset named "
                 f"{request.name} ({row.sample_id} differs); give another --out"
             )
+
+    def is_there(row: Row) -> bool:
+        """Whether an original is stored, with all that its manifest says of it now."""
+        return sources.get(row.sample_id, ())[2:] == (row.kind, row.source_group)
+
     units = []
     for chunk in _chunks(request):
-        missing = tuple(row for row in chunk if row.sample_id not in sources)
+        missing = tuple(row for row in chunk if not is_there(row))
         if missing:
             parts = (settings.sha256, *(row.sample_id for row in missing))
             units.append(WorkUnit(f"{len(missing)} originals", parts, len(missing), missing))
@@ -153,48 +161,10 @@ def missing_tasks(request: Request, summary: Summary) -> list[WorkUnit[Task]]:
 
 
 def _present(request: Request, settings: Settings, summary: Summary) -> list[ShardEntry]:
-    """The sound shards of these settings that are there.
-
-    Raises:
-        AdvbenchError: shards of other settings lie in their place.
-        DamagedShardError: one cannot be read, and it was not asked to repair.
-    """
-    root = request.out / "shards"
-    folder = root / settings.folder
-    entries = []
-    for path in sorted(folder.glob("shard-*.h5")):
-        try:
-            with Shard(path) as shard:
-                if request.repair:
-                    _check_fully(shard, root)
-                entry = ShardEntry(
-                    path, shard.settings, tuple(shard.sample_ids), shard.content_sha256
-                )
-        except DamagedShardError:
-            if not request.repair:
-                raise
-            # The index keeps rows of files that look unchanged; a repaired one may look so.
-            (root / "index.csv").unlink(missing_ok=True)
-            path.unlink()
-            summary.repaired.append(path.relative_to(root).as_posix())
-            continue
-        if entry.settings.sha256 != settings.sha256:
-            what = ", ".join(settings.differences(entry.settings))
-            raise AdvbenchError(
-                f"{folder}: made with other settings ({what}); use those or give another --out"
-            )
-        entries.append(entry)
-    return entries
-
-
-def _check_fully(shard: Shard, root: Path) -> None:
-    shard.check_content()
-    if shard.settings.kind == ADVERSARIAL:
-        space = Settings(kind=ORIGINALS, dataset=shard.settings.dataset, space=shard.settings.space)
-        originals = Originals(list_shards(root, str(space.folder)))
-        for number, sample_id in enumerate(shard.sample_ids):
-            if sample_id in originals:
-                shard.adversarial(number, originals.get(sample_id)[0])
+    """The shards of these settings that are there, after repair where that is asked for."""
+    if request.repair:
+        summary.repaired += request.store.repair(settings)
+    return request.store.of(settings)
 
 
 def weight(request: Request, row: Row) -> int:
@@ -215,11 +185,3 @@ def _chunks(request: Request) -> list[list[Row]]:
         chunks[-1].append(row)
         size += bytes_
     return chunks if chunks[0] else []
-
-
-def _finish_index(root: Path) -> None:
-    try:
-        write_index(root)
-    except (DamagedShardError, OSError):
-        # What went wrong is told by the error that is on its way, or by `advbench verify`.
-        return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,9 @@ from advbench.inference.numerics import deterministic_mode
 from advbench.inference.precision import Precision
 from advbench.inference.runner import BatchRunner
 from advbench.pipelines.provenance import provenance, victim_identity
-from advbench.shards.reader import Originals, Shard, list_shards
+from advbench.shards.reader import Originals
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, AdversarialRecord, Original, Settings
-from advbench.shards.writer import write_adversarial, write_originals
+from advbench.shards.store import ShardStore
 from advbench.victims.base import Victim
 
 
@@ -57,6 +57,11 @@ class Request:
         as in ``builtin-train``, so that no table mixes them with it."""
         splits = {row.split for row in self.rows} - {"test"}
         return "-".join([self.dataset.id, *sorted(splits)])
+
+    @cached_property
+    def store(self) -> ShardStore:
+        """Where shards lie."""
+        return ShardStore(self.out / "shards")
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def make_originals(request: Request, rows: Sequence[Row], report: Report) -> Non
     ]
     settings = originals_settings(request)
     made = provenance(request.victim.device)
-    write_originals(_new_path(request, settings, rows), settings, records, made)
+    request.store.add(settings, records, made, _place(request, rows))
     report(len(rows))
 
 
@@ -117,8 +122,7 @@ class Made:
 def make_adversarial(request: Request, task: Task, report: Report) -> Made:
     """Attack the images of a task and write a shard a variant; reports passes."""
     attack, victim = task.attack, request.victim
-    root = request.out / "shards"
-    originals = Originals(list_shards(root, str(originals_settings(request).folder)))
+    originals = request.store.originals(request.name, victim.space)
     records: dict[str, list[AdversarialRecord]] = {
         attack.variant_name(intensity): [] for intensity in attack.intensities
     }
@@ -158,8 +162,8 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
     made = provenance(victim.device, passes, time.perf_counter() - started, batch)
     for intensity in attack.intensities:
         settings = settings_of(request, attack, intensity)
-        path = _new_path(request, settings, task.rows)
-        write_adversarial(path, settings, records[attack.variant_name(intensity)], made)
+        own = records[attack.variant_name(intensity)]
+        request.store.add(settings, own, made, _place(request, task.rows))
     return Made(len(task.rows) * len(attack.intensities), passes)
 
 
@@ -202,18 +206,7 @@ def _batched(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
         yield rows[start : start + size]
 
 
-def _new_path(request: Request, settings: Settings, rows: Sequence[Row]) -> Path:
-    """A shard is numbered by the place of its first image in the dataset. Where the dataset has
-    grown, a finished shard of other images may have that number: a hash of the images is added,
-    which no unit that is made at the same time can come to as well."""
-    names = [row.sample_id for row in rows]
-    number = next(
-        index for index, row in enumerate(request.dataset.rows) if row.sample_id == names[0]
-    )
-    path = request.out / "shards" / settings.folder / f"shard-{number:06d}.h5"
-    if path.exists():
-        with Shard(path) as shard:
-            if not set(shard.sample_ids) <= set(names):
-                digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-                return path.with_stem(f"{path.stem}-{digest[:16]}")
-    return path
+def _place(request: Request, rows: Sequence[Row]) -> int:
+    """The place of the first image in the dataset, by which a shard is numbered."""
+    first = rows[0].sample_id
+    return next(i for i, row in enumerate(request.dataset.rows) if row.sample_id == first)

@@ -21,7 +21,8 @@ from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, pixels_sha256, to_tensor
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train import examples
-from advbench.shards.reader import Shard, list_shards
+from advbench.shards.reader import Shard
+from advbench.shards.store import ShardStore
 from advbench.training.data import Examples, at_working_size
 from advbench.victims.base import Victim
 
@@ -122,7 +123,8 @@ def _stored(
     found: dict[str, Image] = {}
     below = f"{victim.name}/{attack.variant_name(intensity)}"
     folders = [f"{dataset}-{split}/{below}" for split in ("train", "val")]
-    for entry in itertools.chain.from_iterable(list_shards(shards, one) for one in folders):
+    store = ShardStore(shards)
+    for entry in itertools.chain.from_iterable(store.entries(one) for one in folders):
         settings = entry.settings
         if settings.victim != victim_identity(victim) or settings.attack != specification:
             continue

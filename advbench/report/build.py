@@ -22,7 +22,8 @@ from advbench.report.page import render
 from advbench.report.verdicts import Verdict, verdicts
 from advbench.scores.records import read_records
 from advbench.scores.tables import floors
-from advbench.shards.reader import ShardEntry, list_shards
+from advbench.shards.reader import ShardEntry
+from advbench.shards.store import ShardStore
 
 MEGABYTES = 8  # of pictures
 _ONE = ["dataset", "victim", "size", "weights", "weights_sha256", "protocol"]
@@ -74,8 +75,7 @@ def build(request: Request, load_victim: LoadVictim | None = None) -> Summary:
             records = _only(records, column, wanted, request.out)
     scored = with_clean(records)
     cells = cells_of(scored)
-    root = request.out / "shards"
-    entries = list_shards(root) if root.is_dir() else []
+    entries = ShardStore(request.out / "shards").entries()
     shards = [
         row
         for row in tables.shard_rows(entries)

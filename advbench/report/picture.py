@@ -24,7 +24,7 @@ from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell
 from advbench.report.panels import Stored, f1_of, map_of, noise_picture
 from advbench.scores.protocols import Protocol
-from advbench.shards.reader import list_shards
+from advbench.shards.store import ShardStore
 from advbench.victims.base import Victim
 
 FORMATS = ("png", "pdf")
@@ -62,7 +62,7 @@ def stored_subjects(
     Raises:
         AdvbenchError: no such image, or no such attack of it.
     """
-    entries = list_shards(out / "shards", dataset)
+    entries = ShardStore(out / "shards").entries(dataset)
     stored = Stored(entries, dataset, victim_identity(victim))
     known = stored.sample_ids
     if not known:

@@ -11,7 +11,6 @@ import numpy as np
 from advbench.datasets.manifest import Row, write_manifest
 from advbench.exports.export import Request, Summary, export
 from advbench.images import mask_sha256, pixels_sha256
-from advbench.shards.index import write_index
 from advbench.shards.schema import (
     ADVERSARIAL,
     ORIGINALS,
@@ -20,7 +19,7 @@ from advbench.shards.schema import (
     Provenance,
     Settings,
 )
-from advbench.shards.writer import write_adversarial, write_originals
+from advbench.shards.store import ShardStore
 
 # A dot in a name, two shapes, and masks at the photographs' own size.
 SAMPLES = {"photo.0": (24, 20), "photo_1": (17, 33), "photo_2": (24, 20)}
@@ -98,7 +97,7 @@ class Store:
 
 
 def add_dataset(out: Path, dataset: str, sample_dataset: str = "data") -> None:
-    root = out / "shards"
+    store = ShardStore(out / "shards")
     names = list(SAMPLES)
     for victim, space, weights, variants in RUNS:
         settings = Settings(ORIGINALS, dataset, space)
@@ -117,9 +116,7 @@ def add_dataset(out: Path, dataset: str, sample_dataset: str = "data") -> None:
                 )
                 for name in names[start : start + 2]
             ]
-            write_originals(
-                root / settings.folder / f"shard-{start:06d}.h5", settings, records, MADE
-            )
+            store.add(settings, records, MADE, start)
         identity = {
             "name": victim,
             "size": "small",
@@ -140,10 +137,8 @@ def add_dataset(out: Path, dataset: str, sample_dataset: str = "data") -> None:
                     )
                     for name in names[start : start + 2]
                 ]
-                write_adversarial(
-                    root / settings.folder / f"shard-{start:06d}.h5", settings, changed, MADE
-                )
-    write_index(root)
+                store.add(settings, changed, MADE, start)
+    store.write_index()
 
 
 def _image(seed: int, shape: tuple[int, int]) -> np.ndarray:

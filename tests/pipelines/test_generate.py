@@ -22,7 +22,6 @@ from advbench.errors import AdvbenchError, DamagedShardError
 from advbench.pipelines import making
 from advbench.pipelines.generate import Request, Summary, generate, missing_tasks
 from advbench.shards.index import read_index
-from advbench.shards.reader import Originals, list_shards
 from advbench.shards.verify import verify
 
 
@@ -112,7 +111,13 @@ def test_a_dataset_that_grows_in_front_keeps_its_shards(grown, tmp_path):
     summary = generate(grown)
     assert (summary.made, summary.reused) == (5, 25)
     after = files(grown)
-    assert {name: after.get(name) for name in before} == before
+    # One original has another source group now: that of its twin that came in front.
+    changed = "tiny/originals-native/shard-000000.h5"
+    assert {name for name in before if after.get(name) != before[name]} == {changed}
+    about = grown.store.originals("tiny", "native").about
+    assert [about(row.sample_id) for row in grown.rows] == [
+        (row.kind, row.source_group) for row in grown.rows
+    ]
     assert len(after) == len(before) + 6  # the new image's original and variants
     assert generate(grown).made == 0
     generate(replace(grown, out=tmp_path / "whole"))
@@ -158,19 +163,20 @@ def test_order_and_missing_images_change_nothing(request_, tmp_path):
 def test_stopped_run_keeps_what_is_whole_and_resumes(request_, tmp_path, monkeypatch):
     """A failure while writing the third adversarial shard costs that shard alone."""
     generate(replace(request_, out=tmp_path / "whole"))
-    real, calls = making.write_adversarial, []
+    real, names = Path.replace, []
 
-    def failing(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
+    def failing(path, target):
+        names.append(target.name)
+        shards = sum(name.startswith("shard-") for name in names)
+        if shards == 6 and target.name.startswith("shard-"):
             raise OSError(28, "No space left on device", "shard")
-        real(*arguments)
+        return real(path, target)
 
-    monkeypatch.setattr(making, "write_adversarial", failing)
+    monkeypatch.setattr(Path, "replace", failing)
     with pytest.raises(OSError, match="No space"):
         generate(request_)
     assert verify(request_.out / "shards").problems == []
-    monkeypatch.setattr(making, "write_adversarial", real)
+    monkeypatch.undo()
     resumed = generate(request_)
     assert 0 < resumed.reused < 25
     assert resumed.made + resumed.reused == 25
@@ -251,7 +257,7 @@ def test_images_beside_one_of_another_size_take_a_thread_each(request_, toy):
 
 def test_images_of_a_size_stay_together_on_a_gpu(request_):
     generate(request_)
-    originals = Originals(list_shards(request_.out / "shards", "tiny/originals-native"))
+    originals = request_.store.originals("tiny", "native")
     for device, expected in (("cuda", [3, 2]), ("cpu", [1] * 5)):
         stacks = making._stacks(request_.rows, originals, torch.device(device))
         assert [len(stack.names) for stack in stacks] == expected
@@ -301,10 +307,9 @@ def test_index_lists_every_shard(request_):
     generate(request_)
     root = request_.out / "shards"
     rows = read_index(root)
-    assert {row["path"] for row in rows} == {
-        path.relative_to(root).as_posix() for path in root.rglob("*.h5")
-    }
-    assert sum(int(row["n_records"]) for row in rows if row["kind"] == "adversarial") == 25
+    assert set(rows) == {path.relative_to(root).as_posix() for path in root.rglob("*.h5")}
+    listed = [row for row in rows.values() if row["kind"] == "adversarial"]
+    assert sum(int(row["n_records"]) for row in listed) == 25
 
 
 def test_dataset_survives_pickling(request_):

@@ -21,7 +21,7 @@ from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.generate import Request, generate
 from advbench.pipelines.suites.plan import make_plan
 from advbench.pipelines.suites.suite import Suite
-from advbench.shards.reader import list_shards
+from advbench.shards.store import ShardStore
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_shards_hold_what_was_made_so_and_say_it(request_, toy, monkeypatch):
     monkeypatch.setattr(agreement, "LEAST_SIGNS", 0.5)
     toy.network[2].weight.data.mul_(100)  # so that roundings decide some signs
     generate(request_)
-    entries = list_shards(request_.out / "shards", "tiny/toy/bim-3")
+    entries = ShardStore(request_.out / "shards").entries("tiny/toy/bim-3")
     assert {entry.settings.precision for entry in entries} == {"bf16"}
     stored = {
         item["sample_id"]: item["image"]

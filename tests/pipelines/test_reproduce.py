@@ -22,7 +22,7 @@ from advbench.pipelines import reproduce as pipeline
 from advbench.pipelines.generate import Request as Generation
 from advbench.pipelines.generate import generate
 from advbench.pipelines.reproduce import ABLATIONS, Request, reproduce
-from advbench.shards.reader import list_shards
+from advbench.shards.store import ShardStore
 from tests.scores.made import row
 
 from .test_train_ansm import SPLITS, divided
@@ -173,7 +173,7 @@ def test_table3_and_its_control(request_, toy, monkeypatch, tmp_path):
     control = wanted.out / "reproduce" / "target-pred" / "shards"
     made = {path.name for path in (control / "tiny" / "toy").iterdir()}
     assert made == {"fgsm-1", "fgsm-2", "fgsm-3"}
-    targets = [entry.settings.attack["target"] for entry in list_shards(control / "tiny" / "toy")]
+    targets = [entry.settings.attack["target"] for entry in ShardStore(control).entries("tiny/toy")]
     assert set(targets) == {"pred"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import h5py
@@ -9,61 +10,27 @@ import numpy as np
 import pytest
 
 from advbench.errors import DamagedShardError
-from advbench.shards.index import read_index, write_index
-from advbench.shards.reader import Originals, Shard, list_shards
-from advbench.shards.schema import (
-    ADVERSARIAL,
-    ORIGINALS,
-    AdversarialRecord,
-    Original,
-    Provenance,
-    Settings,
-)
+from advbench.shards.reader import Originals, Shard
+from advbench.shards.schema import AdversarialRecord, Provenance
+from advbench.shards.store import ShardStore
 from advbench.shards.verify import verify
-from advbench.shards.writer import write_adversarial, write_originals
+from advbench.shards.writer import encode
+
+from .made import (
+    ATTACKED,
+    MADE,
+    ORIGINAL,
+    adversarial_settings,
+    near,
+    original,
+    originals_settings,
+)
 
 LEFT = "data/shard-0.h5.tmp-advbench-0123456789abcdef"
-MADE = Provenance("0", "2000-01-01T00:00:00", {"torch": "0"}, "cpu")
-VICTIM = {"name": "toy", "size": "small", "weights_sha256": "0" * 64, "weights": "random:0"}
-
-
-def adversarial_settings(budget: int | None) -> Settings:
-    attack = {"attack": "x", "eps": 2}
-    return Settings(ADVERSARIAL, "data", "native", VICTIM, "x-2", attack, budget, 0, "fp32")
-
-
-@pytest.fixture
-def images() -> list[np.ndarray]:
-    rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((9, 7, 3), (16, 16, 3))]
-
-
-@pytest.fixture
-def store(tmp_path: Path, images) -> Path:
-    """A store of two originals and of two images within ±2 of them."""
-    root = tmp_path / "shards"
-    settings = Settings(ORIGINALS, "data", "native")
-    originals = [
-        Original(f"data/{i}", "splice", f"g{i}", image, image[..., 0] > 100, f"{i:064x}")
-        for i, image in enumerate(images)
-    ]
-    write_originals(root / settings.folder / "shard-000000.h5", settings, originals, MADE)
-    changed = [
-        AdversarialRecord(f"data/{i}", image, near(image, 2, i)) for i, image in enumerate(images)
-    ]
-    settings = adversarial_settings(2)
-    write_adversarial(root / settings.folder / "shard-000000.h5", settings, changed, MADE)
-    write_index(root)
-    return root
-
-
-def near(image: np.ndarray, budget: int, seed: int) -> np.ndarray:
-    noise = np.random.default_rng(seed).integers(-budget, budget + 1, image.shape)
-    return np.clip(image.astype(int) + noise, 0, 255).astype(np.uint8)
 
 
 def test_originals_and_adversarial_images_come_back(store, images):
-    originals = Originals(list_shards(store))
+    originals = Originals(ShardStore(store).entries())
     with Shard(store / "data/toy/x-2/shard-000000.h5") as shard:
         for i, image in enumerate(images):
             original, mask = originals.get(f"data/{i}")
@@ -78,7 +45,7 @@ def test_difference_that_does_not_fit_is_stored_whole(tmp_path):
     black, white = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
     path = tmp_path / "shard-000000.h5"
     records = [AdversarialRecord("data/0", black, white), AdversarialRecord("data/1", white, white)]
-    write_adversarial(path, adversarial_settings(None), records, MADE)
+    path.write_bytes(encode(adversarial_settings(None), records, MADE))
     with Shard(path) as shard:
         assert shard.residual(0) is None
         assert np.array_equal(shard.adversarial(0, black), white)
@@ -90,7 +57,7 @@ def test_difference_that_does_not_fit_is_stored_whole(tmp_path):
 def test_writer_refuses_what_exceeds_the_budget(tmp_path, images):
     record = AdversarialRecord("data/0", images[0], near(images[0], 3, 1))
     with pytest.raises(ValueError, match="exceeds the budget of 2"):
-        write_adversarial(tmp_path / "shard-0.h5", adversarial_settings(2), [record], MADE)
+        ShardStore(tmp_path).add(adversarial_settings(2), [record], MADE, 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,7 +76,7 @@ def test_content_hash_covers_content_alone(tmp_path, images):
     record = AdversarialRecord("data/0", images[0], near(images[0], 2, 1))
     other = AdversarialRecord("data/0", images[0], near(images[0], 2, 2))
     for path, chosen, made in zip(paths, (record, record, other), (MADE, later, MADE), strict=True):
-        write_adversarial(path, adversarial_settings(2), [chosen], made)
+        path.write_bytes(encode(adversarial_settings(2), [chosen], made))
     hashes = []
     for path in paths:
         with Shard(path) as shard:
@@ -178,8 +145,78 @@ def _copy(root: Path, name: str) -> None:
     target.write_bytes((root / "data/toy/x-2/shard-000000.h5").read_bytes())
 
 
-def test_index_can_be_rebuilt(store):
-    rows = read_index(store)
-    (store / "index.csv").unlink()
-    write_index(store)
-    assert read_index(store) == rows
+def test_long_names_of_source_groups_stay_whole(tmp_path, images):
+    """And text that is no ASCII."""
+    groups = ["ä" * 70 + str(number) for number in range(2)]
+    records = [original(i, im, source_group=groups[i]) for i, im in enumerate(images)]
+    store = ShardStore(tmp_path)
+    store.add(originals_settings(), records, MADE, 0)
+    found = store.originals("data", "native")
+    assert [found.about(f"data/{i}")[1] for i in range(2)] == groups
+
+
+COLUMNS = ["kind", "source_group", "source_sha256", "height", "linf", "psnr", "zero_gradients"]
+COLUMNS += ["loss_first", "loss_last", "sample_id", "encoding", "image_sha256", "original_sha256"]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_no_column_can_be_changed(column, store):
+    """Though HDF5's own sums are right, since it is HDF5 that writes."""
+    for path in sorted(store.rglob("*.h5")):
+        with h5py.File(path, "r+") as file:
+            if column not in file["index"]:
+                continue
+            values = file["index"][column]
+            values[0] = b"other" if values.dtype.kind == "S" else values[0] + 1
+        with pytest.raises(DamagedShardError, match="index are not what was written"):
+            Shard(path)
+
+
+@pytest.mark.parametrize("name", ["settings", "settings_sha256", "provenance", "kind", "n_records"])
+def test_no_attribute_can_be_changed(name, store):
+    for path in (store / ATTACKED, store / ORIGINAL):
+        with h5py.File(path, "r+") as file:
+            value = file.attrs[name]
+            file.attrs[name] = (
+                value + 1 if name == "n_records" else value.replace("0", "1", 1) + " "
+            )
+        with pytest.raises(DamagedShardError):
+            Shard(path)
+
+
+def as_first_schema(path: Path) -> None:
+    """Write a shard anew as the first version had it."""
+    with Shard(path) as shard:
+        lines = []
+        columns = ("image_sha256", "mask_sha256")
+        if shard.settings.kind == "adversarial":
+            columns = ("original_sha256", "image_sha256")
+        for number, name in enumerate(shard.sample_ids):
+            lines.append(",".join([name, *(shard.sha256_of(number, c) for c in columns)]))
+        content = "\n".join([shard.settings.sha256, *sorted(lines)])
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema"] = "advbench.shard/1"
+        file.attrs["content_sha256"] = hashlib.sha256(content.encode()).hexdigest()
+        del file.attrs["provenance_sha256"]
+
+
+def test_the_first_schema_is_read(store, images):
+    paths = [store / ORIGINAL, store / ATTACKED]
+    before = verify(store).content_sha256
+    for path in paths:
+        as_first_schema(path)
+    ShardStore(store).write_index(anew=True)
+    report = verify(store)
+    assert (report.problems, report.content_sha256) == ([], before)
+    with Shard(paths[1]) as shard:
+        assert np.array_equal(shard.adversarial(0, images[0]), near(images[0], 2, 0))
+
+
+@pytest.mark.parametrize("column", ["linf", "psnr"])
+def test_columns_that_the_first_schema_did_not_hash_are_compared(column, store, images):
+    path = store / ATTACKED
+    as_first_schema(path)
+    with h5py.File(path, "r+") as file:
+        file["index"][column][1] -= 1
+    with Shard(path) as shard, pytest.raises(DamagedShardError, match="index says"):
+        shard.adversarial(1, images[1])

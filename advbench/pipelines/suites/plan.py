@@ -278,6 +278,6 @@ def _unscored(making: generate.Request, scoring: evaluate.Request, made: set[str
     if not complete:
         return len(scoring.variants) + 1
     there = replace(scoring, variants=frozenset(complete))
-    pending = evaluate.find_pending(there, evaluate.Summary())
+    pending = evaluate.find_pending(there, evaluate.Summary(), complete=False)
     names = {variant.name for group in pending for variant, _ in group.todo}
     return len(made | names)

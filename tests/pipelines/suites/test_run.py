@@ -18,7 +18,7 @@ from advbench.pipelines.suites.plan import make_plan, requests
 from advbench.pipelines.suites.run import run
 from advbench.pipelines.suites.suite import Suite
 from advbench.scores.records import read_records
-from advbench.shards.reader import list_shards
+from advbench.shards.store import ShardStore
 
 SUITE = Suite(
     schema="advbench.suite/1",
@@ -77,7 +77,11 @@ def test_planned_passes_are_those_that_are_made(planned, small_dataset, toy, tmp
     assert counting.passes["gradient"] == 5 * (1 + 12 + 5)
     # The originals and five variants, undefended and at three strengths.
     assert counting.passes["forward"] == 5 * 6 * 4
-    shards = [entry for entry in list_shards(out / "shards") if entry.settings.kind != "originals"]
+    shards = [
+        entry
+        for entry in ShardStore(out / "shards").entries()
+        if entry.settings.kind != "originals"
+    ]
     assert plan.total("units") == 3 * 3 + 6
     assert len(shards) == 5 * 3
     assert len(read_records(out / "records")) == took["scored"] == took["forwards"]
