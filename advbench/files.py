@@ -28,6 +28,11 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _FOLDER = ".folder"
 
 
+def as_part(name: str) -> str:
+    """Spell a name such as ``imdlbenco:Mesorch`` as one part of a path on any system."""
+    return re.sub(r"[^\w.+-]", "-", name)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write ``data`` so that ``path`` holds all of it or what it held before, even after a kill.
 

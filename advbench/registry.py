@@ -35,12 +35,14 @@ class Registry:
         base: ``module:Class`` that each of them derives from.
         entries: those known by name.
         planned: names of the benchmark that this version does not bring, with what to do instead.
+        packages: by prefix, the functions that make the class of ``PREFIX:NAME`` of its name.
     """
 
     kind: str
     base: str
     entries: dict[str, Entry]
     planned: dict[str, str] = field(default_factory=dict)
+    packages: dict[str, Entry] = field(default_factory=dict)
     _discovered: bool = False
 
     @property
@@ -65,6 +67,10 @@ class Registry:
             self._discovered = True
         return self.entries
 
+    def shown(self) -> dict[str, Entry]:
+        """All entries, those of other packages as ``PREFIX:NAME``."""
+        return self.all() | {f"{prefix}:NAME": entry for prefix, entry in self.packages.items()}
+
     def add(self, name: str, entry: Entry) -> None:
         """Register a plug-in.
 
@@ -85,10 +91,13 @@ class Registry:
         Raises:
             AdvbenchError: unknown (with the nearest names), broken, of another family or name.
         """
-        entry = self.all().get(name)
+        prefix, _, member = name.partition(":")
+        entry = self.all().get(name) or (self.packages.get(prefix) if member else None)
         if entry is None:
             raise AdvbenchError(self.unknown(name))
         found = load_target(entry.target, f"{self.kind} {name!r}")
+        if name not in self.entries:
+            found = found(member)
         if not _derives(found, self.base):
             raise AdvbenchError(
                 f"{self.kind} {name!r} ({entry.target}) does not derive from {self.base}"
@@ -107,8 +116,9 @@ class Registry:
         """What to say of a name that is not known, with the nearest ones."""
         if name in self.planned:
             return f"{self.kind} {name!r} is not in this version; {self.planned[name]}"
-        near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(self.names())}"
+        known = list(self.shown())
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
         return f"unknown {self.kind} {name!r}; {hint}"
 
 
@@ -194,6 +204,18 @@ VICTIMS = Registry(
             "advbench.victims.hdfnet.victim:HDFNet", "SRM transformers and fusion, 256²"
         ),
         "code": Entry("advbench.victims.code.victim:CoDE", "reinforcement-learnt rollout, 512²"),
+    },
+    packages={
+        "imdlbenco": Entry(
+            "advbench.victims.adapters.imdlbenco:imdlbenco",
+            "a model of IMDLBenCo, such as imdlbenco:Mesorch",
+            "package IMDLBenCo",
+        ),
+        "forensichub": Entry(
+            "advbench.victims.adapters.forensichub:forensichub",
+            "a localizer of ForensicHub, by its name there",
+            "package ForensicHub",
+        ),
     },
 )
 

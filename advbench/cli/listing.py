@@ -32,15 +32,15 @@ def listing(family: str | None, as_json: bool) -> None:
     }
     if as_json:
         found = {
-            kind: {name: vars(entry) for name, entry in registry.all().items()}
+            kind: {name: vars(entry) for name, entry in registry.shown().items()}
             for kind, registry in shown.items()
         }
         click.echo(json.dumps(found, indent=2))
         return
     for kind, registry in shown.items():
         click.echo(kind)
-        width = max(len(name) for name in registry.all())
-        for name, entry in registry.all().items():
+        width = max(len(name) for name in registry.shown())
+        for name, entry in registry.shown().items():
             click.echo(f"  {name:<{width}} {entry.summary}")
         if registry.planned:
             what = "to import" if registry.kind == "dataset" else "later"

@@ -14,6 +14,7 @@ from advbench.cli.options import (
     out_option,
     plugin_option,
     several,
+    torch_device,
     weights_option,
 )
 
@@ -61,8 +62,7 @@ def report(
     advbench report
     advbench report --victim ifosn --no-maps --to report.html
     """
-    from advbench.inference.devices import torch_device
-    from advbench.pipelines.verbs import load_identified
+    from advbench.cli.evaluate import load_identified
     from advbench.registry import DEFENSES
     from advbench.report.build import Request, build
 

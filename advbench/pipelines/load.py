@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from advbench.datasets.builtin.build import build
@@ -11,12 +12,15 @@ from advbench.datasets.dataset import Dataset, open_folder
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
 from advbench.locks import folder_lock
-from advbench.progress import Feedback, Silent
 from advbench.registry import DATASETS
+
+# Called when something has to be made first: a sentence, and then done and total.
+Note = Callable[[str], None]
+Progress = Callable[[int, int], None]
 
 
 def cache_folder() -> Path:
-    """Return the folder of what can be made again: ``ADVBENCH_CACHE``, or the user's cache."""
+    """Where what can be made again is kept: ``ADVBENCH_CACHE``, or the user's cache folder."""
     given = os.environ.get("ADVBENCH_CACHE")
     if given:
         return Path(given)
@@ -27,15 +31,16 @@ def load_dataset(
     name: str,
     out: Path,
     split: Split = "test",
-    feedback: Feedback | None = None,
+    note: Note = lambda text: None,
+    progress: Progress = lambda done, total: None,
 ) -> Dataset:
-    """Open a dataset by registered name, by imported name (below ``out``), or by folder.
+    """A dataset by registered name, by imported name (below ``out``), or by folder.
 
     Raises:
         AdvbenchError: there is none of that name.
     """
     if name in BUILTIN:
-        return _builtin(BUILTIN[name], split, feedback or Silent())
+        return _builtin(BUILTIN[name], split, note, progress)
     imported = out / "datasets" / name
     for folder in (imported, Path(name)):
         if (folder / "dataset.json").is_file() or (folder / "manifest.csv").is_file():
@@ -56,7 +61,7 @@ def load_dataset(
     )
 
 
-def _builtin(edition: Edition, split: Split, feedback: Feedback) -> Dataset:
+def _builtin(edition: Edition, split: Split, note: Note, progress: Progress) -> Dataset:
     splits: tuple[Split, ...] = ("test",) if split == "test" else edition.splits
     what = "the test split" if split == "test" else "all splits"
     ending = "-test" if split == "test" else ""
@@ -65,10 +70,10 @@ def _builtin(edition: Edition, split: Split, feedback: Feedback) -> Dataset:
         with folder_lock(folder):
             # Whoever waited finds it built.
             if not (folder / "dataset.json").is_file():
-                feedback.note(f"building {what} of the built-in dataset into {folder} (once)")
-                different = build(folder, edition, splits, feedback.counting("building", "images"))
+                note(f"building {what} of the built-in dataset into {folder} (once)")
+                different = build(folder, edition, splits, progress)
                 if different:
-                    feedback.note(
+                    note(
                         f"{different} images differ from the published manifest (another codec "
                         "build): scores may differ slightly from published ones"
                     )

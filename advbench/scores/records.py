@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from advbench.errors import AdvbenchError
-from advbench.files import write_atomically
+from advbench.files import as_part, write_atomically
 from advbench.scores.counts import Counts, marked, mcc
 from advbench.scores.threats import ORIGINAL
 
@@ -94,7 +94,7 @@ class Record:
 
 def path_of(folder: Path, dataset: str, victim: str, variant: str, defense: str) -> Path:
     """Where the records of one cell lie."""
-    return folder / dataset / victim / variant / f"{defense}.parquet"
+    return folder / dataset / as_part(victim) / variant / f"{defense}.parquet"
 
 
 def write_records(path: Path, records: Sequence[Record], key: str) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from advbench.files import as_part
 from advbench.images import Image, Mask
 
 SCHEMA = "advbench.shard/2"
@@ -179,7 +180,7 @@ class Settings:
         """Where such shards lie, relative to the shards' root."""
         if self.victim is None or self.variant is None:
             return PurePosixPath(self.dataset, f"originals-{self.space}")
-        return PurePosixPath(self.dataset, self.victim["name"], self.variant)
+        return PurePosixPath(self.dataset, as_part(self.victim["name"]), self.variant)
 
     def differences(self, other: Settings) -> list[str]:
         """What differs, as ``attack.alpha 1.0 / 2.0``."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from advbench.config import Config
+from pydantic import BaseModel, ConfigDict, Field
 
 
-class Recipe(Config):
+class Recipe(BaseModel):
     """Settings of one training run; the same recipe and data give the same weights on one machine.
 
     Attributes:
@@ -26,6 +24,8 @@ class Recipe(Config):
         precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
         ema: decay of the moving average of the weights, which is what is saved.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = 0
     objective: str = ""

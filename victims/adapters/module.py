@@ -120,12 +120,12 @@ class ModuleVictim(Victim):
     def _taps(self) -> dict[Depth, dict[str, nn.Module]]:
         side = self.reading.fitting.side or _PROBE_SIDE
         probe = torch.full((1, 3, side, side), 0.5, device=self.device)
-        return find_taps(self.network, self._prepared(probe))
+        return find_taps(self.network, self._run, probe)
 
     def _pass(self, images: Tensor) -> Tensor:
         parts = images[:, None] if self.reading.one_at_a_time else [images]
         logits = torch.cat([self.reading.fitting.run(self._run, part) for part in parts])
-        if images.requires_grad and not logits.requires_grad:
+        if self.differentiable and images.requires_grad and not logits.requires_grad:
             self._refuse(
                 "no gradient reaches the image (a detach, no_grad, rounding or NumPy inside); "
                 "wrap it with differentiable=False, for attacks that ask for maps alone"
