@@ -67,6 +67,8 @@ def load_network_weights(
             f"{victim} ({size}): no built-in weights of that size; give --weights PATH"
         )
     sha256, content = read_checkpoint(path)
+    if source == "builtin" and not own_card(path, sha256):
+        raise AdvbenchError(f"{path}: not the bytes that advbench ships; install advbench again")
     own = network.state_dict()
     state = _unwrapped(content, own, dead_keys)
     differences = _differences(own, state)

@@ -18,13 +18,20 @@ _LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Shows what is being done, how much of it is done, and the time left; nothing where quiet."""
+    """Shows what is being done, how much of it is done, and the time left.
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
+    Args:
+        quiet: show nothing.
+        seconds: between two lines, where the output is no terminal.
+    """
+
+    def __init__(self, quiet: bool = False, seconds: float = _LINE_SECONDS) -> None:
+        self._quiet, self._seconds = quiet, seconds
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._last = self._started = time.monotonic()
+        self._last = time.monotonic()
+        self._what = ""
+        self._first: tuple[int, float] = 0, self._last
         if sys.stderr.isatty() and not quiet:
             import rich.progress
             from rich.console import Console
@@ -59,9 +66,12 @@ class Progress:
             self._bar.update(self._task, description=what, completed=done, total=total, unit=unit)
             return
         now = time.monotonic()
-        if now - self._last >= _LINE_SECONDS:
+        if what != self._what:
+            self._what, self._first = what, (done, now)
+        if now - self._last >= self._seconds:
             self._last = now
-            left = (now - self._started) * (total - done) / max(done, 1)
+            before, since = self._first  # what an earlier run did took none of this one's time
+            left = (now - since) * (total - done) / max(done - before, 1)
             amount = f"{done}/{total} {unit}".rstrip()
             click.echo(f"{what}: {amount}, {left:.0f} s left", err=True)
 

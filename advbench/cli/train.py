@@ -21,8 +21,7 @@ from advbench.cli.progress import Progress
 from advbench.registry import VICTIMS
 
 if TYPE_CHECKING:
-    from advbench.defenses.ansm.training import Epoch as AnsmEpoch
-    from advbench.training.loop import Epoch
+    from advbench.training.task import Epoch
 
 
 @click.group()
@@ -62,6 +61,7 @@ def victim(
     advbench train victim ifosn
     advbench train victim ifosn --dataset mine --start builtin --set epochs=20
     """
+    from advbench.engines.processes import Processes
     from advbench.pipelines.load import load_dataset
     from advbench.pipelines.recipes import recipe_of
     from advbench.pipelines.train import train_victim
@@ -69,9 +69,10 @@ def victim(
 
     cls = VICTIMS.get(name)
     recipe = recipe_of(Recipe, cls.recipes.get(size, {}) | parse_settings(pairs))
-    where = torch_device(device)
+    processes = Processes(device)
+    where = processes.device or torch_device(device)
     first = cls.load(size=size, weights=start, device=where) if start else None
-    with Progress() as progress:
+    with Progress(quiet=processes.rank > 0, seconds=30) as progress:
         data = load_dataset(
             dataset, out, "train", progress.note, progress.counting("building", "images")
         )
@@ -80,12 +81,23 @@ def victim(
         def report(epoch: Epoch) -> None:
             progress.note(
                 f"epoch {epoch.epoch + 1}/{recipe.epochs}: loss {epoch.loss:.4f}, "
-                f"validation F1 {epoch.val_f1:.4f}, {epoch.seconds:.0f} s"
+                f"validation F1 {epoch.scores['val_f1']:.4f}, {epoch.seconds:.0f} s"
             )
-            progress.update("training", epoch.epoch + 1, recipe.epochs, "epochs")
 
-        path = train_victim(cls, size, data, recipe, folder, where, report, first)
-    click.echo(f"weights: {path}; use them with --weights {path}")
+        path = train_victim(
+            cls,
+            size,
+            data,
+            recipe,
+            folder,
+            device=where,
+            report=report,
+            steps=progress.counting("training", "steps"),
+            processes=processes,
+            start=first,
+        )
+    if processes.rank == 0:
+        click.echo(f"weights: {path}; use them with --weights {path}")
 
 
 @train.command()
@@ -145,7 +157,7 @@ def ansm(
     cls = VICTIMS.get(name)
     processes = Processes(device)
     where = processes.device or torch_device(device)
-    with Progress(quiet=processes.rank > 0) as progress:
+    with Progress(quiet=processes.rank > 0, seconds=30) as progress:
         frozen = cls.load(size=victim_size, weights=weights_source(weights), device=where)
         recipe = recipe_of(AnsmRecipe, preset(name, frozen.size) | parse_settings(pairs))
         chosen_size = size or frozen.size
@@ -156,13 +168,12 @@ def ansm(
         folder = to or Path("runs") / f"ansm-{name}-{chosen_size}-{data.id}"
         epochs = recipe.epochs_first + recipe.epochs_mgr
 
-        def report(epoch: AnsmEpoch) -> None:
+        def report(epoch: Epoch) -> None:
             progress.note(
                 f"epoch {epoch.epoch + 1}/{epochs} ({epoch.stage}): loss {epoch.loss:.4g}, "
-                f"validation RP {epoch.val_rp_original:.1f} on originals, "
-                f"{epoch.val_rp_fgsm:.1f} on FGSM, {epoch.seconds:.0f} s"
+                f"validation RP {epoch.scores['val_rp_original']:.1f} on originals, "
+                f"{epoch.scores['val_rp_fgsm']:.1f} on FGSM, {epoch.seconds:.0f} s"
             )
-            progress.update("training", epoch.epoch + 1, epochs, "epochs")
 
         path = train_ansm(
             frozen,
@@ -171,11 +182,12 @@ def ansm(
             recipe,
             folder,
             out / "shards",
-            limit,
-            progress.counting("FGSM pairs", "images"),
-            report,
-            processes,
-            first,
+            limit=limit,
+            progress=progress.counting("FGSM pairs", "images"),
+            report=report,
+            steps=progress.counting("training", "steps"),
+            processes=processes,
+            start=first,
         )
     if processes.rank == 0:
         click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from advbench.errors import AdvbenchError
 
@@ -43,14 +43,24 @@ class Processes:
         self.rank, self.count = self._state.process_index, self._state.num_processes
         self.device = str(self._state.device)
 
-    def share(self, network: nn.Module) -> nn.Module:
-        """The network to call in training: gradients become means over all processes, and so do
-        the statistics of batch normalisation on GPUs (torch has no such layer for the CPU)."""
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Let batch normalisation on GPUs take its statistics over all processes (torch has no such
+        layer for the CPU)."""
+        if self.count > 1 and next(network.parameters()).is_cuda:
+            converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+            return converted
+        return network
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over all processes, one message for all of them."""
         if self.count == 1:
-            return network
-        if next(network.parameters()).is_cuda:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        return DistributedDataParallel(network)
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients]).div_(self.count)
+        torch.distributed.all_reduce(flat)
+        means = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, mean in zip(gradients, means, strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all processes."""

@@ -281,7 +281,6 @@ class _Run:
         for some in filter(None, rows.values()):
             wanted = generate.Request(dataset, some, victim, [fgsm], pairs)
             generate.generate(wanted, self.progress)
-        epochs = recipe.epochs_first + recipe.epochs_mgr
         self.trained[folder] = train_ansm(
             victim,
             victim.size,
@@ -289,7 +288,7 @@ class _Run:
             recipe,
             folder,
             pairs / "shards",
-            report=lambda epoch: self.progress(f"training {name}", epoch.epoch + 1, epochs),
+            steps=lambda done, total: self.progress(f"training {name}", done, total),
             start=start,
             after=after,
         )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
+from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask
-from advbench.training import loop
 from advbench.training.data import Examples
+from advbench.training.loop import Report, Steps
 from advbench.training.recipe import Recipe
+from advbench.training.victim import train
 from advbench.victims.base import Size, Victim
 
 
@@ -23,11 +24,14 @@ def train_victim(
     dataset: Dataset,
     recipe: Recipe,
     folder: Path,
+    *,
     device: str = "cpu",
-    report: Callable[[loop.Epoch], None] = lambda epoch: None,
+    report: Report = lambda epoch: None,
+    steps: Steps = lambda done, total: None,
+    processes: Processes | None = None,
     start: Victim | None = None,
 ) -> Path:
-    """:func:`advbench.training.loop.train` on a dataset; authentic images take part in
+    """:func:`advbench.training.victim.train` on a dataset; authentic images take part in
     training with empty masks, validation is on forged ones.
 
     Raises:
@@ -43,22 +47,24 @@ def train_victim(
         "content_sha256": dataset.info.content_sha256,
         "training_images": len(training),
     }
-    return loop.train(
+    return train(
         victim_class,
         size,
         examples(dataset, training),
         examples(dataset, validation),
-        source,
-        recipe,
-        folder,
-        device,
-        report,
-        start,
+        source=source,
+        recipe=recipe,
+        folder=folder,
+        device=device,
+        report=report,
+        steps=steps,
+        processes=processes,
+        start=start,
     )
 
 
 def examples(dataset: Dataset, rows: list[Row]) -> Examples:
-    """Rows of a dataset as a training room takes them."""
+    """Rows of a dataset as the training loop takes them."""
 
     def load(number: int) -> tuple[Image, Mask]:
         row = rows[number]

@@ -24,6 +24,7 @@ from advbench.pipelines.train import examples
 from advbench.shards.reader import Shard
 from advbench.shards.store import ShardStore
 from advbench.training.data import Examples, at_working_size
+from advbench.training.loop import Report, Steps
 from advbench.victims.base import Victim
 
 Progress = Callable[[int, int], None]
@@ -36,9 +37,11 @@ def train_ansm(
     recipe: AnsmRecipe,
     folder: Path,
     shards: Path,
+    *,
     limit: int | None = None,
     progress: Progress = lambda done, total: None,
-    report: Callable[[training.Epoch], None] = lambda epoch: None,
+    report: Report = lambda epoch: None,
+    steps: Steps = lambda done, total: None,
     processes: Processes | None = None,
     start: training.Start | None = None,
     after: Path | None = None,
@@ -83,13 +86,14 @@ def train_ansm(
         size,
         made["train"],
         made["val"],
-        source,
-        recipe,
-        folder,
-        report,
-        processes,
-        start,
-        after,
+        source=source,
+        recipe=recipe,
+        folder=folder,
+        report=report,
+        steps=steps,
+        processes=processes,
+        start=start,
+        after=after,
     )
 
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
 
+_MAGIC = b"advbench checkpoint 1\n"
+
 
 class Checkpoint:
     """``checkpoint.pt`` and ``curve.csv`` in the folder of a run.
@@ -29,35 +31,45 @@ class Checkpoint:
         self.folder, self.key = folder, key
 
     def save(self, state: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
-        """Write the state, then the curve."""
+        """Write the state behind its checksum, then the lines of the curve."""
         buffer = io.BytesIO()
-        torch.save({"key": self.key, "curve": [dict(line) for line in curve], **state}, buffer)
-        write_atomically(self.folder / "checkpoint.pt", buffer.getvalue())
+        torch.save({"key": self.key, **state}, buffer)
+        data = buffer.getvalue()
+        head = _MAGIC + hashlib.sha256(data).hexdigest().encode() + b"\n"
+        write_atomically(self.folder / "checkpoint.pt", head + data)
         write_atomically(self.folder / "curve.csv", curve_csv(curve))
 
     def load(self) -> dict[str, Any] | None:
         """The state, or None where nothing was trained yet.
 
         Raises:
-            AdvbenchError: damaged, or of another recipe, dataset, victim or size.
+            AdvbenchError: not the bytes that were written, or of another recipe, dataset, victim
+                or size.
         """
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except OSError:
-            raise
-        except Exception as error:  # damaged bytes make the parser raise errors of many types
-            raise AdvbenchError(
-                f"{path}: damaged; remove it to train from the beginning"
-            ) from error
-        if not isinstance(state, dict) or state.get("key") != self.key:
+        state = read_state(path)
+        if state.get("key") != self.key:
             raise AdvbenchError(
                 f"{path}: belongs to another recipe, dataset, victim or size; "
                 "give another --to, or remove it"
             )
         return state
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what :meth:`Checkpoint.save` wrote, its checksum first.
+
+    Raises:
+        AdvbenchError: one bit or more differs from what was written, or something is missing.
+    """
+    content = path.read_bytes()
+    head, data = content[: len(_MAGIC) + 65], content[len(_MAGIC) + 65 :]
+    if head != _MAGIC + hashlib.sha256(data).hexdigest().encode() + b"\n":
+        raise AdvbenchError(f"{path}: damaged; remove it to train from the beginning")
+    state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return state
 
 
 def write_weights(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, overload
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from advbench.images import Image, Mask, to_unit
 from advbench.rng import numpy_stream
+from advbench.training.augmentation import augmented
 from advbench.victims.base import Victim
 
 _CACHE_BYTES = 2 << 30
@@ -46,8 +47,32 @@ class Examples:
     load: Callable[[int], tuple[Image, Mask]]
 
 
-def at_working_size(examples: Examples, victim: Victim) -> Examples:
-    """The examples as the victim will see them; masks by nearest neighbour."""
+@dataclass(frozen=True)
+class FreshExamples:
+    """Pictures that are made anew for each epoch.
+
+    Attributes:
+        count: how many an epoch has.
+        of_epoch: from the epoch's number to its examples.
+    """
+
+    count: int
+    of_epoch: Callable[[int], Examples]
+
+
+@overload
+def at_working_size(examples: Examples, victim: Victim) -> Examples: ...
+@overload
+def at_working_size(
+    examples: Examples | FreshExamples, victim: Victim
+) -> Examples | FreshExamples: ...
+def at_working_size(examples: Examples | FreshExamples, victim: Victim) -> Examples | FreshExamples:
+    """Bring examples to the size that the victim sees; masks by nearest neighbour."""
+    if isinstance(examples, FreshExamples):
+        of_epoch = examples.of_epoch
+        return FreshExamples(
+            examples.count, lambda number: at_working_size(of_epoch(number), victim)
+        )
 
     def load(number: int) -> tuple[Image, Mask]:
         image, mask = examples.load(number)
@@ -62,16 +87,26 @@ def at_working_size(examples: Examples, victim: Victim) -> Examples:
 
 
 class Crops:
-    """Batches of randomly placed, flipped and turned crops: nothing that alters pixel values,
-    since the traces of a forgery are in the values."""
+    """Batches of randomly placed, flipped and turned crops.
 
-    def __init__(self, examples: Examples, recipe: CropRecipe) -> None:
-        self._examples, self._recipe = examples, recipe
+    Args:
+        augment: pass each crop through :func:`advbench.training.augmentation.augmented`; otherwise
+            nothing alters the pixels' values, which hold the traces of a forgery.
+
+    Attributes:
+        images: how many an epoch draws from.
+    """
+
+    def __init__(
+        self, examples: Examples | FreshExamples, recipe: CropRecipe, augment: bool = False
+    ) -> None:
+        self._source, self._recipe, self._augment = examples, recipe, augment
+        self.images = examples.count if isinstance(examples, FreshExamples) else len(examples.names)
         self._cache: dict[int, tuple[Image, Mask]] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._examples.names) * self._recipe.crops_per_image // self._recipe.batch
+        return self.images * self._recipe.crops_per_image // self._recipe.batch
 
     def epoch(
         self, number: int, rank: int = 0, processes: int = 1
@@ -80,22 +115,25 @@ class Crops:
 
         Of several processes, each gets its own part of every batch.
         """
-        recipe = self._recipe
+        recipe, examples = self._recipe, self._source
+        if isinstance(examples, FreshExamples):
+            examples = examples.of_epoch(number)
+            self._cache.clear()
+            self._cached_bytes = 0
         order = numpy_stream(recipe.seed, "order", number).permutation(
-            len(self._examples.names) * recipe.crops_per_image
+            self.images * recipe.crops_per_image
         )
         for start in range(0, len(self) * recipe.batch, recipe.batch):
             part = order[start + rank : start + recipe.batch : processes]
-            crops = [self._crop(int(i), number) for i in part]
+            crops = [self._crop(examples, int(i), number) for i in part]
             images = torch.from_numpy(np.stack([image for image, _ in crops]))
             masks = torch.from_numpy(np.stack([mask for _, mask in crops]))
             yield to_unit(images.permute(0, 3, 1, 2)).contiguous(), masks[:, None].float()
 
-    def _crop(self, index: int, epoch: int) -> tuple[Image, Mask]:
-        number = index % len(self._examples.names)
-        name = self._examples.names[number]
-        rng = numpy_stream(self._recipe.seed, "crop", epoch, index, name)
-        image, mask = self._load(number)
+    def _crop(self, examples: Examples, index: int, epoch: int) -> tuple[Image, Mask]:
+        number = index % self.images
+        rng = numpy_stream(self._recipe.seed, "crop", epoch, index, examples.names[number])
+        image, mask = self._load(examples, number)
         side = self._recipe.crop
         if min(mask.shape) < side:
             pad = [(0, max(0, side - length)) for length in mask.shape]
@@ -104,7 +142,9 @@ class Crops:
         window = (slice(top, top + side), slice(left, left + side))
         turns, flip = int(rng.integers(0, 4)), bool(rng.integers(0, 2))
         image, mask = np.rot90(image[window], turns), np.rot90(mask[window], turns)
-        return (image[:, ::-1], mask[:, ::-1]) if flip else (image, mask)
+        if flip:
+            image, mask = image[:, ::-1], mask[:, ::-1]
+        return (augmented(image, rng) if self._augment else image), mask
 
     def _place(self, mask: Mask, rng: np.random.Generator) -> tuple[int, int]:
         """Anywhere or, for ``forged_share`` of the crops, where a chosen forged pixel is inside."""
@@ -119,10 +159,10 @@ class Crops:
                 corner[axis] = int(rng.integers(low, high + 1))
         return corner[0], corner[1]
 
-    def _load(self, number: int) -> tuple[Image, Mask]:
+    def _load(self, examples: Examples, number: int) -> tuple[Image, Mask]:
         if number in self._cache:
             return self._cache[number]
-        image, mask = self._examples.load(number)
+        image, mask = examples.load(number)
         if self._cached_bytes < _CACHE_BYTES:
             self._cache[number] = image, mask
             self._cached_bytes += image.nbytes + mask.nbytes

@@ -1,271 +1,198 @@
-"""The training loop: deterministic, resumable after every epoch, the best validation F1 kept."""
+"""The training loop of victims and defenses: deterministic, resumable after every epoch."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-import random
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from math import cos, pi
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
-from advbench.images import to_tensor, to_unit
 from advbench.rng import stream_key
 from advbench.training.checkpoint import Checkpoint, write_weights
-from advbench.training.data import Crops, Examples, at_working_size
-from advbench.training.guidance import NoiseGuidance
-from advbench.training.recipe import Recipe
-from advbench.training.residuals import start_from_residuals
-from advbench.victims.base import Size, Victim
-from advbench.victims.objective import make_objective
-from advbench.victims.weights import Weights
+from advbench.training.data import Crops, Examples, FreshExamples
+from advbench.training.task import Epoch, Task
+
+CLIP = 5.0
+
+Report = Callable[[Epoch], None]
+# Called with the steps that are done and the steps of the whole run.
+Steps = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the training curve."""
-
-    epoch: int
-    loss: float
-    val_f1: float
-    learning_rate: float
-    seconds: float
-
-
-def train(
-    victim_class: type[Victim],
-    size: Size,
-    training: Examples,
+def fit(
+    task: Task,
+    training: Examples | FreshExamples,
     validation: Examples,
-    source: dict[str, Any],
-    recipe: Recipe,
     folder: Path,
-    device: str = "cpu",
-    report: Callable[[Epoch], None] = lambda epoch: None,
-    start: Victim | None = None,
+    *,
+    report: Report = lambda epoch: None,
+    steps: Steps = lambda done, total: None,
+    processes: Processes | None = None,
+    after: Checkpoint | None = None,
 ) -> Path:
-    """Train a victim; run again to resume.
+    """Train a network; run again to resume.
 
     Args:
-        source: what the examples are, for the card; its ``id`` becomes the weights' label.
-        folder: receives ``checkpoint.pt`` (after every epoch), ``curve.csv``, and at the end
-            ``<victim>-<size>.safetensors`` with its card beside it.
+        folder: receives ``checkpoint.pt`` and ``curve.csv`` after every epoch, and at the end the
+            weights (safetensors) with their card and curve.
         report: called after every epoch.
-        start: a victim of the same class and size whose weights training starts from.
+        steps: called after every step.
+        processes: those that train together; each calls this function alike.
+        after: of a run whose last epoch this one goes on from, where it has none of its own.
 
     Returns:
         the path of the weights.
 
     Raises:
-        AdvbenchError: ``folder`` holds a run of another recipe or of other examples.
+        AdvbenchError: ``folder`` holds another run, there is less than a batch of crops, the
+            processes cannot share a batch evenly, or the training diverged.
     """
-    random.seed(recipe.seed)
-    np.random.seed(recipe.seed)
-    torch.manual_seed(recipe.seed)
-    network = victim_class.build_network(size).to(device)
-    if start:
-        network.load_state_dict(start.network.state_dict())
-    else:
-        start_from_residuals(network, recipe.residual_start)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    checkpoint = Checkpoint(folder, _run_key(victim_class, size, source, recipe, start))
-    run = _Run(victim_class, size, network, recipe, checkpoint)
-    run.resume()
-    victim = run.objective.victim
-    training, validation = (at_working_size(e, victim) for e in (training, validation))
-    crops = Crops(training, recipe)
+    processes = processes or Processes()
+    recipe = task.recipe
+    if recipe.batch % processes.count:
+        raise AdvbenchError(
+            f"a batch of {recipe.batch} cannot be shared by {processes.count} processes; "
+            f"give --set batch={processes.count * max(1, recipe.batch // processes.count)}"
+        )
+    checkpoint = Checkpoint(folder, task.key)
+    run = _Run(task, checkpoint, processes)
+    state = checkpoint.load() or (after.load() if after else None)
+    if state:
+        run.resume(state)
+    crops = Crops(training, recipe, task.augments)
     if not len(crops):
         raise AdvbenchError(
-            f"{len(training.names)} training images do not fill a batch of {recipe.batch}; "
+            f"{crops.images} training images do not fill a batch of {recipe.batch}; "
             "take --set batch=N or --set crops_per_image=N"
         )
-    for number in range(len(run.curve), recipe.epochs):
-        if run.stalled:
+    for number in range(len(run.curve), task.epochs):
+        if task.stalled(run.curve):
             break
-        started = time.perf_counter()
-        loss = run.train_epoch(crops, number, device)
-        if not math.isfinite(loss):
-            raise AdvbenchError(
-                f"training diverged in epoch {number + 1}: its loss is no longer finite; give a "
-                "lower --set learning_rate=RATE and another --to"
-            )
-        f1 = run.validate(validation, device)
-        line = Epoch(number, loss, f1, run.learning_rate, time.perf_counter() - started)
-        run.finish_epoch(line)
-        report(line)
-    return run.save_weights(source, start)
-
-
-def _run_key(
-    victim_class: type[Victim],
-    size: Size,
-    source: dict[str, Any],
-    recipe: Recipe,
-    start: Victim | None,
-) -> str:
-    parts = [victim_class.name, size, source["content_sha256"], recipe.model_dump_json()]
-    if start:
-        parts.append(start.weights.sha256)
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+        report(run.one_epoch(number, crops, validation, steps))
+    return run.save_weights()
 
 
 class _Run:
-    def __init__(
-        self,
-        victim_class: type[Victim],
-        size: Size,
-        network: nn.Module,
-        recipe: Recipe,
-        checkpoint: Checkpoint,
-    ) -> None:
-        self.victim_class, self.size, self.recipe = victim_class, size, recipe
-        self.checkpoint = checkpoint
-        self.network = network
+    def __init__(self, task: Task, checkpoint: Checkpoint, processes: Processes) -> None:
+        self.task, self.checkpoint, self.processes = task, checkpoint, processes
+        task.network = processes.prepare(task.network)
         self.average = AveragedModel(
-            network,
-            multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),  # type: ignore[no-untyped-call]
+            task.network,
+            multi_avg_fn=get_ema_multi_avg_fn(task.recipe.ema),  # type: ignore[no-untyped-call]
             use_buffers=True,
         )
-        # After the copy above, so that the average carries no hook.
-        victim = self._victim(network)
-        self.objective = make_objective(victim, recipe)
-        self.guidance = NoiseGuidance(victim, recipe.crop, self.objective.guided)
-        device = next(network.parameters()).device
-        self.objective.to(device)
-        self.guidance.to(device)
+        task.beside = task.attach()
         # float16 keeps a tenth of a grey level; bfloat16 would round away the traces themselves.
-        self.mixed = recipe.precision == "fp16" or (
-            recipe.precision == "auto" and device.type == "cuda"
-        )
-        self.scaler = torch.GradScaler(device.type, enabled=self.mixed)
-        self.optimizer = torch.optim.AdamW(
-            [*network.parameters(), *self.objective.parameters(), *self.guidance.parameters()],
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
+        self.mixed = task.recipe.precision == "fp16" or (
+            task.recipe.precision == "auto" and task.device.type == "cuda"
         )
         self.curve: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
-        self.learning_rate = 0.0
+        self._optimize(0)
 
-    def train_epoch(self, crops: Crops, number: int, device: str) -> float:
-        self.network.train()
-        # Noise of the objective and dropout: a resumed epoch draws what an uninterrupted one draws.
-        torch.manual_seed(stream_key(self.recipe.seed, "epoch", number))
-        self.objective.start_epoch(number)
-        total = torch.zeros((), device=device)
-        for step, (images, masks) in enumerate(crops.epoch(number)):
-            progress = (number + step / len(crops)) / self.recipe.epochs
-            self.learning_rate = _schedule(progress, self.recipe)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate
-            images = images.to(device, memory_format=torch.channels_last)
-            with torch.autocast(images.device.type, torch.float16, enabled=self.mixed):
-                loss = self.objective.loss(images, masks.to(device))
-                seen = self.objective.seen(images)
-                guided = loss + self.recipe.guidance * self.guidance.loss(seen)
-            self.optimizer.zero_grad(set_to_none=True)
-            self.scaler.scale(guided).backward()  # type: ignore[no-untyped-call]
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.average.update_parameters(self.network)
+    def _optimize(self, number: int) -> None:
+        if optimization := self.task.optimization(number):
+            self.optimization = optimization
+            self.scaler = torch.GradScaler(self.task.device.type, enabled=self.mixed)
+
+    def one_epoch(self, number: int, crops: Crops, validation: Examples, steps: Steps) -> Epoch:
+        """Train, validate and store one epoch."""
+        started = time.perf_counter()
+        if number:
+            self._optimize(number)
+        # Noise of the loss and dropout: a resumed epoch draws what an uninterrupted one draws.
+        torch.manual_seed(stream_key(self.task.recipe.seed, self.task.stream, number))
+        stage = self.task.start_epoch(number)
+        loss = self._train(number, crops, steps)
+        weights = self.task.network.state_dict().values()
+        for what, finite in (
+            ("loss is", math.isfinite(loss)),
+            ("weights are", all(value.isfinite().all() for value in weights)),
+        ):
+            if not finite:
+                raise AdvbenchError(
+                    f"training diverged in epoch {number + 1}: its {what} no longer finite; give "
+                    f"a lower --set {self.task.rate_field}=RATE and another --to"
+                )
+        with torch.no_grad():
+            scores = self.task.validate(self.average.module.eval(), validation, self.processes)
+        rate = self.optimization.learning_rate
+        self.optimization.schedule.after_epoch(loss)
+        epoch = Epoch(number, loss, scores, rate, time.perf_counter() - started, stage)
+        self._store(epoch)
+        return epoch
+
+    def _train(self, number: int, crops: Crops, steps: Steps) -> float:
+        """Mean loss over the steps of an epoch."""
+        task, count = self.task, self.processes.count
+        total = torch.zeros((), device=task.device)
+        every = task.epochs * len(crops)
+        for step, (images, masks) in enumerate(crops.epoch(number, self.processes.rank, count)):
+            done = number * len(crops) + step
+            self.optimization.schedule.before_step(done / every)
+            images = images.to(task.device, memory_format=torch.channels_last)
+            with torch.autocast(task.device.type, torch.float16, enabled=self.mixed):
+                loss = task.loss(images, masks.to(task.device))
+            self._step(loss)
             total += loss.detach()
-        return float(total) / max(len(crops), 1)
+            steps(done + 1, every)
+        return float(self.processes.total(total)) / (len(crops) * count)
 
-    @torch.no_grad()
-    def validate(self, examples: Examples, device: str) -> float:
-        """Mean pixel F1 of the averaged weights at the victim's threshold and working size."""
-        victim = self._victim(self.average.module.eval())
-        scores = []
-        for number in range(len(examples.names)):
-            pixels, truth = examples.load(number)
-            image = to_tensor(pixels).to(device)
-            forged = victim.probabilities(to_unit(image))[0, 0].cpu().numpy() > victim.threshold
-            scores.append(2 * (forged & truth).sum() / max(forged.sum() + truth.sum(), 1))
-        return float(np.mean(scores))
+    def _step(self, loss: Tensor) -> None:
+        optimizer = self.optimization.optimizer
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.processes.average_gradients(parameters)
+        self.scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(self.task.network.parameters(), CLIP)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        self.average.update_parameters(self.task.network)
 
-    def finish_epoch(self, line: Epoch) -> None:
-        self.curve.append(line)
-        if self.best_epoch == line:
+    def _store(self, epoch: Epoch) -> None:
+        self.curve.append(epoch)
+        if self.task.best(self.curve) == epoch:
             self.best = {k: v.cpu().clone() for k, v in self.average.module.state_dict().items()}
-        state = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "objective": self.objective.state_dict(),
-            "guidance": self.guidance.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "best": self.best,
-        }
-        self.checkpoint.save(state, [asdict(epoch) for epoch in self.curve])
+        if self.processes.rank == 0:
+            state = {name: part.state_dict() for name, part in self._parts().items()}
+            curve = [vars(line) for line in self.curve]
+            self.checkpoint.save(state | {"best": self.best, "curve": curve}, self._lines())
 
-    @property
-    def best_epoch(self) -> Epoch | None:
-        """The one of the best validation F1, the last of equals."""
-        ended = [epoch for epoch in self.curve if self.objective.may_end(epoch.epoch)]
-        return max(ended, key=lambda epoch: (epoch.val_f1, epoch.epoch), default=None)
-
-    @property
-    def stalled(self) -> bool:
-        """No better validation F1 for as long as the recipe's patience."""
-        ended = [epoch for epoch in self.curve if self.objective.may_end(epoch.epoch)]
-        if not self.recipe.patience or not ended:
-            return False
-        first_best = max(ended, key=lambda epoch: (epoch.val_f1, -epoch.epoch))
-        return len(self.curve) - 1 - first_best.epoch >= self.recipe.patience
-
-    def resume(self) -> None:
-        state = self.checkpoint.load()
-        if state is None:
-            return
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.objective.load_state_dict(state["objective"])
-        self.guidance.load_state_dict(state["guidance"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # empty where the run began without mixed precision
-            self.scaler.load_state_dict(state["scaler"])
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint holds."""
+        for name, part in self._parts().items():
+            if state[name] or name != "scaler":  # empty where the run began in float32
+                part.load_state_dict(state[name])
         self.best = state["best"]
-        self.curve = [Epoch(**epoch) for epoch in state["curve"]]
+        self.curve = [Epoch(**line) for line in state["curve"]]
 
-    def save_weights(self, source: dict[str, Any], start: Victim | None) -> Path:
-        path = self.checkpoint.folder / f"{self.victim_class.name}-{self.size}.safetensors"
-        best = self.best_epoch
-        assert best is not None
-        card = {
-            "victim": self.victim_class.name,
-            "size": self.size,
-            "label": source["id"],
-            "parameters": sum(p.numel() for p in self.network.parameters()),
-            "dataset": source,
-            "start": asdict(start.weights) if start else None,
-            "recipe": self.recipe.model_dump(),
-            "best_epoch": best.epoch,
-            "val_f1": round(best.val_f1, 4),
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "network": self.task.network,
+            "average": self.average,
+            "beside": self.task.beside,
+            "optimizer": self.optimization.optimizer,
+            "schedule": self.optimization.schedule,
+            "scaler": self.scaler,
         }
-        return write_weights(path, self.best, card, [asdict(epoch) for epoch in self.curve])
 
-    def _victim(self, network: nn.Module) -> Victim:
-        """A victim around a network in training: mode and gradients stay as they are."""
-        training = network.training
-        victim = self.victim_class(network, Weights("", "training"), self.size)
-        network.train(training).requires_grad_(True)
-        return victim
+    def _lines(self) -> list[dict[str, Any]]:
+        return [epoch.line() for epoch in self.curve]
 
-
-def _schedule(progress: float, recipe: Recipe) -> float:
-    """Linear warm-up, then half a cosine to 1 % of the peak."""
-    if progress < recipe.warmup:
-        return recipe.learning_rate * (0.01 + 0.99 * progress / recipe.warmup)
-    rest = (progress - recipe.warmup) / (1 - recipe.warmup)
-    return recipe.learning_rate * (0.01 + 0.99 * (1 + cos(pi * rest)) / 2)
+    def save_weights(self) -> Path:
+        path = self.checkpoint.folder / f"{self.task.file}.safetensors"
+        best = self.task.best(self.curve)
+        assert best is not None
+        card = self.task.card(best)
+        if self.processes.rank == 0:
+            write_weights(path, self.best, card, self._lines())
+        self.processes.wait()
+        return path

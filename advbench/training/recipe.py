@@ -15,6 +15,7 @@ class Recipe(BaseModel):
         crop: side of the square training crops, in pixels.
         forged_share: part of the crops that are placed to hold forged pixels.
         crops_per_image: crops drawn from each image in an epoch.
+        augment: whether crops pass :mod:`advbench.training.augmentation`.
         dice: weight of the soft Dice term beside binary cross-entropy.
         guidance: weight of the noise guidance (:mod:`advbench.training.guidance`).
         residual_start: share of the first filters that start as residuals of the image
@@ -34,6 +35,7 @@ class Recipe(BaseModel):
     forged_share: Annotated[float, Field(ge=0, le=1)] = 0.7
     crops_per_image: Annotated[int, Field(ge=1)] = 1
     batch: Annotated[int, Field(ge=1)] = 8
+    augment: bool = False
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05

@@ -87,4 +87,4 @@ def test_the_same_command_resumes(train, tmp_path, monkeypatch):
 def test_too_few_images_are_told(train):
     ran = train("--limit", 1)
     assert ran.code == 2
-    assert "1 training images give less than a batch of 2 crops" in ran.err
+    assert "1 training images do not fill a batch of 2" in ran.err

@@ -78,7 +78,9 @@ def pairs(monkeypatch, dataset, tmp_path, attacked) -> Pairs:
         given: list[Any] = []
         attacked.clear()
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline.training, "train", lambda *arguments: given.extend(arguments))
+            patch.setattr(
+                pipeline.training, "train", lambda *arguments, **_: given.extend(arguments)
+            )
             train_ansm(victim, "small", dataset, RECIPE, tmp_path, out / "shards", **options)
         return {
             name: examples.load(number)[0]

@@ -15,10 +15,10 @@ from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.datasets.manifest import write_manifest
 from advbench.errors import AdvbenchError
 from advbench.pipelines.train import examples, train_victim
-from advbench.training import loop
 from advbench.training.data import Crops
 from advbench.training.guidance import noise_energy
 from advbench.training.recipe import Recipe
+from advbench.training.task import Epoch
 from advbench.victims.ifosn.victim import IFOSN
 from advbench.victims.objective import localization_loss
 
@@ -63,7 +63,7 @@ def test_interrupted_training_ends_with_the_same_weights(dataset, tmp_path):
     class KilledError(Exception):
         pass
 
-    def kill(epoch: loop.Epoch) -> None:
+    def kill(epoch: Epoch) -> None:
         raise KilledError
 
     with pytest.raises(KilledError):
@@ -108,7 +108,7 @@ def test_saved_weights_have_the_layout_of_the_victim(dataset, tmp_path):
 
 def test_loss_falls(dataset, tmp_path):
     recipe = Recipe(epochs=12, crop=32, batch=4, crops_per_image=8, ema=0.5)
-    epochs: list[loop.Epoch] = []
+    epochs: list[Epoch] = []
     train_victim(IFOSN, "small", dataset, recipe, tmp_path / "run", report=epochs.append)
     assert epochs[-1].loss < 0.7 * epochs[0].loss
 

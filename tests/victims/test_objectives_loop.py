@@ -15,12 +15,16 @@ from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 from torch import Tensor
 
+from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask
 from advbench.training import loop
-from advbench.training.checkpoint import Checkpoint
+from advbench.training.checkpoint import read_state
 from advbench.training.data import Examples, at_working_size
 from advbench.training.recipe import Recipe
+from advbench.training.task import Epoch
+from advbench.training.victim import VictimTask
+from advbench.training.victim import train as train_on
 from advbench.victims.base import Size, Victim
 from advbench.victims.code.victim import CoDE
 from advbench.victims.ifosn.victim import IFOSN
@@ -55,12 +59,13 @@ def pictures(count: int, side: int = 40) -> Examples:
 
 
 def train(victim: type[Victim], recipe: Recipe, folder: Path, **more: Any) -> Path:
-    return loop.train(victim, "small", pictures(4), pictures(2), SOURCE, recipe, folder, **more)
+    given = {"source": SOURCE, "recipe": recipe, "folder": folder}
+    return train_on(victim, "small", pictures(4), pictures(2), **given, **more)
 
 
 def state(folder: Path) -> Iterator[tuple[str, Any]]:
     """Everything that a checkpoint holds but the seconds, flattened."""
-    saved = torch.load(folder / "checkpoint.pt", weights_only=True)
+    saved = read_state(folder / "checkpoint.pt")
     for epoch in saved["curve"]:
         del epoch["seconds"]
 
@@ -91,7 +96,7 @@ def test_random_objectives_resume_to_the_bit(victim, fields, tmp_path):
     class KilledError(Exception):
         pass
 
-    def kill(epoch: loop.Epoch) -> None:
+    def kill(epoch: Epoch) -> None:
         torch.manual_seed(99)
         raise KilledError
 
@@ -104,7 +109,7 @@ def test_random_objectives_resume_to_the_bit(victim, fields, tmp_path):
 
 
 def test_objective_is_that_of_the_recipe(tmp_path):
-    curve: list[loop.Epoch] = []
+    curve: list[Epoch] = []
     for name in ("osn", "", "plain"):
         recipe = Recipe(epochs=1, crop=32, batch=2, objective=name)
         train(IFOSN, recipe, tmp_path / name / "run", report=curve.append)
@@ -116,7 +121,7 @@ def test_objective_is_that_of_the_recipe(tmp_path):
 
 def test_precision(tmp_path):
     """float32 by default on a CPU; mixed float16 is near it and not the same."""
-    curves: dict[str, list[loop.Epoch]] = {"auto": [], "fp32": [], "fp16": []}
+    curves: dict[str, list[Epoch]] = {"auto": [], "fp32": [], "fp16": []}
     files = {}
     for precision, curve in curves.items():
         recipe = Recipe(epochs=1, crop=32, batch=2, objective="plain", precision=precision)
@@ -135,15 +140,18 @@ def scripted(monkeypatch):
     def run(scores: list[float], folder: Path, **fields: Any) -> tuple[Path, int]:
         trained = 0
 
-        def train_epoch(run: Any, crops: object, number: int, device: str) -> float:
+        def train_epoch(run: Any, number: int, *_: object) -> float:
             nonlocal trained
             trained += 1
             bias = dict(run.average.module.named_parameters())["final.0.bias"]
             torch.nn.init.constant_(bias, number)
             return 0.0
 
-        monkeypatch.setattr(loop._Run, "train_epoch", train_epoch)
-        monkeypatch.setattr(loop._Run, "validate", lambda run, *_: scores[len(run.curve)])
+        def validate(task: VictimTask, network: Any, *_: object) -> dict[str, float]:
+            return {"val_f1": scores[int(network.get_parameter("final.0.bias"))]}
+
+        monkeypatch.setattr(loop._Run, "_train", train_epoch)
+        monkeypatch.setattr(VictimTask, "validate", validate)
         recipe = Recipe(epochs=len(scores), crop=32, batch=2, objective="plain", **fields)
         return train(IFOSN, recipe, folder), trained
 
@@ -194,18 +202,18 @@ def test_examples_come_at_the_working_size():
     assert np.array_equal(native[1], mask)
 
 
-def test_validation_is_at_the_victims_threshold(tmp_path, monkeypatch):
+def test_validation_is_at_the_victims_threshold(monkeypatch):
     """Mean F1 over pictures of what lies above 0.2, here of the red channel."""
     recipe = Recipe(crop=32, batch=2, epochs=1)
-    network = TinyCoDE.build_network("small")
-    run = loop._Run(TinyCoDE, "small", network, recipe, Checkpoint(tmp_path, "key"))
+    task = VictimTask(TinyCoDE, "small", recipe, SOURCE)
     monkeypatch.setattr(TinyCoDE, "probabilities", lambda victim, images: images[:, :1])
     rng = np.random.default_rng(0)
     pairs = [
         (rng.integers(0, 110, (32, 32, 3)).astype(np.uint8), rng.random((32, 32)) < 0.4)
         for _ in range(3)
     ]
-    found = run.validate(Examples(["a", "b", "c"], lambda number: pairs[number]), "cpu")
+    examples = Examples(["a", "b", "c"], lambda number: pairs[number])
+    found = task.validate(task.network, examples, Processes())["val_f1"]
     expected = [f1_score(m.ravel(), image[..., 0].ravel() / 255 > 0.2) for image, m in pairs]
     assert found == pytest.approx(np.mean(expected), rel=1e-12)
 

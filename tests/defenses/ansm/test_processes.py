@@ -95,9 +95,9 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
             "small",
             pairs(4),
             pairs(1),
-            source,
-            recipe,
-            tmp_path,
+            source=source,
+            recipe=recipe,
+            folder=tmp_path,
             processes=processes,
         )
 

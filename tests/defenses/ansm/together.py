@@ -18,8 +18,9 @@ processes = Processes("cpu")
 torch.manual_seed(0)
 network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Tanh(), nn.Conv2d(2, 1, 3))
 images = torch.rand(4, 3, 8, 8)
-shared = processes.share(network)
+shared = processes.prepare(network)
 shared(images[processes.rank :: processes.count]).square().mean().backward()
+processes.average_gradients(network.parameters())
 rank_sum = float(processes.total(torch.tensor(float(processes.rank))))
 
 recipe = AnsmRecipe(crop=32, batch=4, epochs_first=1, epochs_mgr=1, seed=1)
@@ -29,18 +30,18 @@ path = train(
     "small",
     pairs(8),
     pairs(3, 100),
-    {"id": "made", "content_sha256": "0" * 64},
-    recipe,
-    folder / "run",
-    lines.append,
-    processes,
+    source={"id": "made", "content_sha256": "0" * 64},
+    recipe=recipe,
+    folder=folder / "run",
+    report=lines.append,
+    processes=processes,
 )
 assert path.is_file()
 torch.save(
     {
         "processes": [processes.rank, processes.count, rank_sum],
         "gradients": [parameter.grad for parameter in network.parameters()],
-        "curve": [[e.loss, e.val_rp_original, e.val_rp_fgsm] for e in lines],
+        "curve": [[e.loss, *e.scores.values()] for e in lines],
     },
     folder / f"{processes.rank}.pt",
 )
