@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advbench.cli.options import json_option, out_option
+from advbench.cli.site import site
 from advbench.errors import AdvbenchError
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 @click.group()
 def leaderboard() -> None:
     """Rank defenses by what they recover."""
+
+
+leaderboard.add_command(site)
 
 
 @leaderboard.command()

@@ -68,9 +68,9 @@ def _interval(
     """The interval of a mean, or of the ratio of two means over the same images."""
     if drawn is None:
         return NOWHERE
-    means = drawn.means(above.to_numpy(np.float64))
+    means = drawn.means(np.asarray(above, np.float64))
     if below is not None:
-        reference = drawn.means(below.to_numpy(np.float64))
+        reference = drawn.means(np.asarray(below, np.float64))
         means = np.divide(means, reference, out=np.full_like(means, np.nan), where=reference > 0)
     return drawn.interval(means)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -28,12 +29,14 @@ def render(template: str, **context: Any) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "name": lambda value: Markup("<bdi>{}</bdi>").format(visible(value)),
         "visible": visible,
+        "visible_lines": lambda text: "\n".join(map(visible, str(text).split("\n"))),
         "figure": figure,
         "address": web_address,
     }
+    environment.filters.update(filters)
     folder = resources.files("advbench.report") / "templates"
     style = folder.joinpath("style.css").read_text("utf-8")
     script = folder.joinpath("page.js").read_text("utf-8")
