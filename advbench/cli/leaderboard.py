@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
+from advbench.cli.board import show_board, tell_missing
 from advbench.cli.options import json_option, out_option
 from advbench.cli.site import site
 from advbench.errors import AdvbenchError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @click.group()
@@ -36,7 +33,7 @@ leaderboard.add_command(site)
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the CSVs [OUT/leaderboard].",
 )
-@click.option("--with-records", is_flag=True, help="Write DATASET.parquet, all records, beside it.")
+@click.option("--with-records", is_flag=True, help="Write all records as a .parquet beside it.")
 @click.option(
     "--tuned-on",
     metavar="DATASET",
@@ -53,9 +50,10 @@ def build(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Write DATASET.csv for each dataset: the defenses of each victim by mean RP over the attacks.
+    """Write DATASET.csv for each dataset: the defenses of each victim by their worst case.
 
-    The same records give the same bytes. What each column means: docs/leaderboard.md.
+    Where no defense was attacked through itself it is DATASET-static.csv. The same records give
+    the same bytes. What each column means: docs/leaderboard.md.
 
     \b
     advbench leaderboard build
@@ -65,8 +63,8 @@ def build(
     import pandas as pd
 
     from advbench.files import write_atomically
+    from advbench.scores.leaderboard import board_name, missing_cells, tuned
     from advbench.scores.leaderboard import leaderboard as ranked
-    from advbench.scores.leaderboard import tuned
     from advbench.scores.records import read_records, write_merged
     from advbench.scores.tables import as_csv
 
@@ -82,49 +80,23 @@ def build(
         others = every[every.dataset != tuned_on]
         if not len(others):
             raise AdvbenchError(f"--tuned-on {tuned_on}: there are no records of another dataset")
-        parts = [tuned(part, validation) for _, part in others.groupby("dataset")]
-        every = pd.concat(parts, ignore_index=True)
-    boards = {str(name): ranked(part) for name, part in every.groupby("dataset")}
-    for name in boards:
+        chosen = [tuned(part, validation) for _, part in others.groupby("dataset")]
+        every = pd.concat(chosen, ignore_index=True)
+    parts = {board_name(part): part for _, part in every.groupby("dataset")}
+    for name in parts:
         if not re.fullmatch("[A-Za-z0-9_-]+", name):
             raise AdvbenchError(f"{records or out / 'records'}: {name!r} is no name of a dataset")
+    boards = {name: ranked(part) for name, part in parts.items()}
     for name, board in boards.items():
         write_atomically(folder / f"{name}.csv", as_csv(board))
         if with_records:
-            write_merged(folder / f"{name}.parquet", every[every.dataset == name])
+            write_merged(folder / f"{name}.parquet", parts[name])
     if as_json:
         plain = {name: json.loads(b.to_json(orient="records")) for name, b in boards.items()}
         click.echo(json.dumps(plain, indent=2))
         return
     for name, board in boards.items():
-        _show(name, board)
+        show_board(name, board)
+    for part in parts.values():
+        tell_missing(missing_cells(part))
     click.echo(f"leaderboards in {folder}")
-
-
-def _show(name: str, board: pd.DataFrame) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    table = Table(title=f"{name}: RP %, attacks averaged over their intensities")
-    shown = ["rank", "victim", "weights", "defense"]
-    numbers = [c for c in board.columns if c.endswith("_rp")]
-    for column in shown:
-        table.add_column(column)
-    for column in [*numbers, "n"]:
-        table.add_column(column.removesuffix("_rp"), justify="right")
-    for row in board.to_dict("records"):
-        strength = "" if row["strength"] != row["strength"] else f" {row['strength']:g}"
-        cells = [_text(row["rank"]), row["victim"], row["weights"], row["defense"] + strength]
-        table.add_row(*cells, *(_text(row[c]) for c in numbers), _text(row["n"]))
-    console.print(table)
-
-
-def _text(value: Any) -> str:
-    import pandas as pd
-
-    if pd.isna(value):
-        return "–"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advbench.cli.grid import Column, extremes, show, terminal
+
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.console import Console
+
+MARKS = {
+    "floor": "floor: no RP, the undefended F1 does not lie above that of marking everything",
+    "unchanged": "unchanged: the attack left half of the images or more as they were",
+    "no gradient": "no gradient: zero everywhere on half of the images or more",
+}
 
 
 @dataclass(frozen=True)
@@ -21,42 +31,24 @@ class Tables:
     floors: pd.DataFrame
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data; NaN as null."""
+        """Give plain data; NaN as null."""
         return {
             "table": json.loads(self.long.to_json(orient="records")),
             "floors": json.loads(self.floors.to_json(orient="records")),
         }
 
     def show(self) -> None:
-        """Print F1 and RP of each dataset, mean over intensities, and what they stand on."""
-        from rich.console import Console
-        from rich.table import Table
-
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=160)
+        """Print F1 and RP of each victim under each threat model, and of authentic images."""
+        console = terminal()
+        keys = ["victim", "weights", "protocol", "threat"]
         for dataset, wide in self.wide.items():
-            attacks = [c.removesuffix("_f1") for c in wide.columns if c.endswith("_f1")]
-            table = Table(title=f"{dataset}: F1 (RP %), attacks averaged over their intensities")
-            table.add_column("victim")
-            table.add_column("weights")
-            table.add_column("defense")
-            for attack in attacks:
-                table.add_column(attack, justify="right")
-            table.add_column("n", justify="right")
-            for row in wide.to_dict("records"):
-                strength = row["strength"]
-                name = row["defense"] if math.isnan(strength) else f"{row['defense']} {strength:g}"
-                cells = [_cell(row[f"{a}_f1"], row[f"{a}_rp"]) for a in attacks]
-                table.add_row(row["victim"], row["weights"], name, *cells, f"{row['n']:.0f}")
-            console.print(table)
-            floor = self.floors[self.floors.dataset == dataset].iloc[0]
-            console.print(
-                f"floors on {dataset}: all zeros {floor.all_zeros:.3f}, "
-                f"all ones {floor.all_ones:.3f}; protocol {', '.join(sorted(set(wide.protocol)))}; "
-                f"{self._excluded(dataset)} images excluded (nothing forged, nothing predicted)",
-                highlight=False,
-            )
+            for key, part in wide.groupby(keys, sort=False):
+                names = dict(zip(keys, map(str, key), strict=True))
+                _forged(console, dataset, names, part)
+            authentic = self.long[(self.long.dataset == dataset) & (self.long.n_authentic > 0)]
+            for key, part in authentic.groupby(keys, sort=False):
+                names = dict(zip(keys, map(str, key), strict=True))
+                _authentic(console, dataset, names, part)
             if (wide.weights == "builtin").any():
                 console.print(
                     "weights 'builtin' know the built-in data only: their scores say nothing "
@@ -64,22 +56,91 @@ class Tables:
                     highlight=False,
                 )
 
-    def _excluded(self, dataset: str) -> int:
-        return int(self.long[self.long.dataset == dataset].n_excluded.max())
-
 
 def write_tables(out: Path) -> Tables:
     """Derive all tables from the records below ``out`` and write them as CSV."""
     from advbench.scores import tables
+    from advbench.scores.floors import floors
     from advbench.scores.records import read_records
 
     records = read_records(out / "records")
-    long = tables.write_tables(records, out / "tables")
-    wide = {str(name): tables.wide_table(part) for name, part in long.groupby("dataset")}
-    return Tables(long, wide, tables.floors(records))
+    long, wide = tables.write_tables(records, out / "tables")
+    return Tables(long, wide, floors(records))
 
 
-def _cell(f1: float, rp: float) -> str:
+def defense_label(defense: Any, strength: Any) -> str:
+    """Name a defense at a strength: ``jpeg 70``."""
+    return str(defense) if math.isnan(strength) else f"{defense} {strength:g}"
+
+
+def _forged(console: Console, dataset: str, names: dict[str, str], rows: pd.DataFrame) -> None:
+    from advbench.scores.floors import FLOORS
+
+    ranked = [defense not in FLOORS for defense in rows.defense]
+    figures, used = [], set()
+    for attack in (c.removesuffix("_f1") for c in rows.columns if c.endswith("_f1")):
+        if rows[f"{attack}_f1"].isna().all():
+            continue
+        cells = []
+        for row in rows.to_dict("records"):
+            mark = row[f"{attack}_mark"]
+            used.add(mark)
+            cells.append(_score(row, attack, mark if isinstance(mark, str) else ""))
+        marks = extremes(rows[f"{attack}_f1"].round(3).tolist(), ranked)
+        figures.append(Column(attack, cells, marks))
+    labels = [defense_label(d, s) for d, s in zip(rows.defense, rows.strength, strict=True)]
+    constant = []
+    for name, what in (("n", "forged images"), ("photographs", "photographs")):
+        if rows[name].nunique() == 1:
+            constant.append(f"{rows[name].iloc[0]:.0f} {what}")
+        else:
+            figures.append(Column(name, [f"{value:.0f}" for value in rows[name]]))
+    said = [
+        f"F1, below it RP % ± half of its 95 % interval; attacks are means over intensities; "
+        f"{' of '.join(constant) or 'n forged images'}; weights {names['weights']}, "
+        f"{names['protocol']}; * best and ! worst F1 of a column",
+        *(text for mark, text in MARKS.items() if mark in used),
+    ]
+    title = f"{dataset}: {names['victim']}, {names['threat']} attacks: F1 (RP %)"
+    show(console, title, [Column("defense", labels)], figures, "; ".join(said))
+
+
+def _score(row: Mapping[Any, Any], attack: str, mark: str) -> str:
+    f1, rp = row[f"{attack}_f1"], row[f"{attack}_rp"]
+    low, high = row[f"{attack}_rp_low"], row[f"{attack}_rp_high"]
     if math.isnan(f1):
-        return "–"
-    return f"{f1:.3f} (–)" if math.isnan(rp) else f"{f1:.3f} ({rp:.1f})"
+        return "-"
+    if mark or math.isnan(rp):
+        return f"{f1:.3f}\n{mark}" if mark else f"{f1:.3f}"
+    spread = "" if math.isnan(low) or high - low < 1 else f" ±{(high - low) / 2:.0f}"
+    return f"{f1:.3f}\n{rp:.0f}{spread}"
+
+
+def _authentic(console: Console, dataset: str, names: dict[str, str], rows: pd.DataFrame) -> None:
+    """Print what is marked on authentic images."""
+    from advbench.scores.cells import ATTACKS
+    from advbench.scores.floors import FLOORS
+
+    labels = [defense_label(d, s) for d, s in zip(rows.defense, rows.strength, strict=True)]
+    rows = rows.assign(label=labels, marked=100 * rows.marked_authentic)
+    rows = rows.assign(alarms=100 * rows.alarms_authentic)
+    shown = list(dict.fromkeys(labels))
+    figures = []
+    attacks = sorted(set(rows.attack), key=lambda a: (a not in ATTACKS, a != "original", a))
+    for attack in attacks:
+        means = rows[rows.attack == attack].groupby("label")[["marked", "alarms"]].mean()
+        means = means.reindex(shown)
+        cells = [
+            "-" if math.isnan(m) else f"{m:.1f} %\n{a:.0f} %"
+            for m, a in zip(means.marked, means.alarms, strict=True)
+        ]
+        better = [-value for value in means.marked.round(1)]
+        figures.append(Column(attack, cells, extremes(better, [n not in FLOORS for n in shown])))
+    show(
+        console,
+        f"{dataset}: {names['victim']}, {names['threat']} attacks: marked on authentic images",
+        [Column("defense", shown)],
+        figures,
+        f"marked area, below it the share of images with more than 1 % marked; "
+        f"{rows.n_authentic.min():.0f} authentic images; * least and ! most of a column",
+    )

@@ -118,8 +118,7 @@ def reproduce(
         records = run.control(str(dataset), str(victim), sorted(set(part.attack)))
         control = beside_published(records, table)
         control = control[control.attack != "original"].drop(columns="published_f1")
-        names = control.attack + " (target=pred)"
-        controls.append(control.assign(attack=names, published_rp=float("nan"), note="control"))
+        controls.append(control.assign(published_rp=float("nan"), note="control"))
     return pd.concat([frame, *controls], ignore_index=True)
 
 

@@ -20,8 +20,8 @@ from advbench.report.measures import cells as cells_of
 from advbench.report.measures import with_clean
 from advbench.report.page import render
 from advbench.report.verdicts import Verdict, verdicts
+from advbench.scores.floors import floors
 from advbench.scores.records import read_records
-from advbench.scores.tables import floors
 from advbench.shards.reader import ShardEntry
 from advbench.shards.store import ShardStore
 

@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from advbench.report.charts import Chart, Line, legend
-from advbench.scores.tables import ATTACKS
+from advbench.scores.cells import ATTACKS
 
 X_LABELS = {"cw": "steps m"}
 GREY_LEVELS = "φ, grey levels (1/255)"

@@ -17,6 +17,7 @@ from advbench.escaping import csv_text
 from advbench.files import write_atomically
 from advbench.report.curves import label_of
 from advbench.report.page import render
+from advbench.scores.floors import with_floors
 from advbench.scores.gates import gates
 from advbench.scores.leaderboard import leaderboard
 from advbench.scores.records import read_records
@@ -89,7 +90,7 @@ def site(source: Path, to: Path) -> Summary:
 
 def _rows(name: str, board: pd.DataFrame, records: pd.DataFrame) -> list[dict[str, Any]]:
     """Each row of a board: its cells, and what it stands on."""
-    judged = gates(records)
+    judged, records = gates(records), with_floors(records)
     found = []
     for number, row in enumerate(board.to_dict("records"), 1):
         own = _of_row(records, row)

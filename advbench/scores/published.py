@@ -6,7 +6,8 @@ from importlib import resources
 
 import pandas as pd
 
-from advbench.scores.tables import ATTACKS, long_table
+from advbench.scores.cells import ATTACKS
+from advbench.scores.tables import long_table
 
 
 def published(table: str) -> pd.DataFrame:
@@ -63,7 +64,10 @@ def beside_published(records: pd.DataFrame, table: str) -> pd.DataFrame:
         theirs = pd.concat([theirs, *(means.assign(dataset=name) for name in elsewhere)])
     shared = [key for key in keys if key in theirs.columns]
     found = found.merge(theirs, on=shared, how="left", validate="many_to_one")
-    order = {"attack": ATTACKS, "defense": ("none", *dict.fromkeys(theirs.defense))}
+    order = {
+        "attack": (*ATTACKS, *sorted(found.attack)),
+        "defense": ("none", *dict.fromkeys(theirs.defense)),
+    }
     for column, names in order.items():
         found[column] = pd.Categorical(found[column], list(dict.fromkeys(names)), ordered=True)
     found = found.sort_values(["dataset", "victim", "defense", "attack"], ignore_index=True)

@@ -2,101 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from advbench.files import write_atomically
+from advbench.scores.cells import ATTACKS, CELL, VICTIM, Cells, in_papers_order, key_of, measure
+from advbench.scores.floors import FLOORS, with_floors
+from advbench.scores.gates import gates
+from advbench.scores.threats import THREATS
 
-ATTACKS = ("original", "fgsm", "cw", "bim", "pgd", "mifgsm", "pgn")
-_CELL = ["dataset", "victim", "weights", "attack", "intensity", "defense", "strength", "protocol"]
-_WIDE = ["victim", "weights", "defense", "strength", "protocol"]
+_WIDE = ["victim", "weights", "threat", "defense", "strength", "protocol"]
 
 
 def long_table(records: pd.DataFrame) -> pd.DataFrame:
-    """One row per dataset, victim, attack, intensity, defense and strength.
+    """One row per dataset, victim, threat model, attack, intensity, defense and strength.
 
-    ``f1`` is the mean over images; ``rp`` is 100 × f1 over the victim's undefended f1 on the
-    originals **of the same images**, those where both are defined (NaN where there are none, or
-    the latter is 0); ``n`` images are scored,
-    ``n_excluded`` have no defined F1.
+    ``f1``, ``rp`` and ``mcc`` are means over the forged images with their 95 % intervals,
+    bootstrapped over source photographs; RP and ``mark`` as in :mod:`advbench.scores.cells`;
+    ``n`` forged images of so many ``photographs``; ``marked_authentic`` and ``alarms_authentic``
+    are the marked area of the ``n_authentic`` authentic images and the share of them with more
+    than 1 % marked.
     """
-    reference = records[(records.attack == "original") & (records.defense == "none")]
-    clean = reference.set_index(["dataset", "victim", "weights", "protocol", "sample_id"]).f1
-    keys = records[["dataset", "victim", "weights", "protocol", "sample_id"]]
-    joined = records.assign(clean=clean.reindex(pd.MultiIndex.from_frame(keys)).to_numpy())
-    both = joined.f1.notna() & joined.clean.notna()
-    joined = joined.assign(kept=joined.f1.where(both), clean=joined.clean.where(both))
-    grouped = joined.groupby(_CELL, dropna=False, sort=False)
-    table = grouped.agg(
-        f1=("f1", "mean"),
-        kept=("kept", "mean"),
-        clean=("clean", "mean"),
-        n=("f1", "count"),
-        images=("f1", "size"),
-        iou=("iou", "mean"),
-        auc=("auc", "mean"),
-        psnr=("psnr", "mean"),
-        ssim=("ssim", "mean"),
-        linf=("linf", "max"),
-        l2=("l2", "mean"),
-    ).reset_index()
-    table["rp"] = (100 * table.kept / table.clean).where(table.clean > 0)
-    table["n_excluded"] = table.images - table.n
-    order = [*_CELL[:7], "f1", "rp", "n", "n_excluded", "protocol", "weights"]
-    columns = list(dict.fromkeys([c for c in order if c != "weights"] + ["weights"]))
-    extra = ["iou", "auc", "psnr", "ssim", "linf", "l2"]
-    return _sorted(table)[columns + extra]
+    return _long(measure(records))
 
 
-def wide_table(long: pd.DataFrame) -> pd.DataFrame:
+def wide_table(records: pd.DataFrame) -> pd.DataFrame:
     """One dataset's table of the paper's shape: victim × defense down, the original and the
-    attacks across, each attack the mean over its intensities."""
-    means = long.groupby([*_WIDE, "attack"], dropna=False, sort=False)[["f1", "rp"]].mean()
-    counts = long.groupby(_WIDE, dropna=False, sort=False).n.min()
-    table = means.unstack("attack")
-    attacks = [a for a in ATTACKS if a in table.f1.columns]
-    attacks += sorted(set(table.f1.columns) - set(attacks))
-    wide = pd.DataFrame(index=table.index)
-    for attack in attacks:
-        wide[f"{attack}_f1"] = table[("f1", attack)]
-        wide[f"{attack}_rp"] = table[("rp", attack)]
-    wide["n"] = counts
-    return _sorted(wide.reset_index())
+    attacks across, each attack the mean over its intensities; one row a threat model.
+
+    Each attack has ``_f1``, ``_rp``, ``_rp_low`` and ``_rp_high``, and ``_mark``, the marks of its
+    cells; ``n`` and ``photographs`` are the fewest behind a row.
+    """
+    return _wide(measure(records))
 
 
-def floors(records: pd.DataFrame) -> pd.DataFrame:
-    """Per dataset the F1 of the two predictions that know nothing, on the scored originals:
-    ``all_zeros`` (nothing forged) and ``all_ones`` (everything forged)."""
-    originals = records[(records.attack == "original") & (records.defense == "none")]
-    originals = originals.drop_duplicates(["dataset", "sample_id"])
-    forged = originals.tp + originals.fn
-    everything = forged + originals.fp + originals.tn
-    scored = originals.assign(
-        all_zeros=(0.0 * forged).where(forged > 0), all_ones=2 * forged / (forged + everything)
-    )
-    return scored.groupby("dataset")[["all_zeros", "all_ones"]].mean().reset_index()
+def _long(measured: Sequence[Cells]) -> pd.DataFrame:
+    tables = [cells.table.assign(**cells.victim) for cells in measured]
+    order = [*("dataset", "victim", *CELL), "f1", "f1_low", "f1_high", "rp", "rp_low", "rp_high"]
+    order += ["mcc", "mcc_low", "mcc_high", "mark", "n", "photographs", "protocol", "weights"]
+    table = _sorted(pd.concat(tables, ignore_index=True))
+    return table[[*order, *(name for name in table.columns if name not in order)]]
 
 
-def write_tables(records: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Write ``long.csv`` and ``<dataset>.csv`` for each dataset; returns the long table."""
-    long = long_table(records)
+def _wide(measured: Sequence[Cells]) -> pd.DataFrame:
+    rows, attacks = [], set()
+    for cells in measured:
+        keys = ["threat", "defense", "strength"]
+        for (threat, defense, strength), part in cells.table.groupby(keys, dropna=False):
+            row = cells.victim | {"threat": threat, "defense": defense, "strength": strength}
+            same = cells.select(key_of(defense, strength))
+            same = same[same.attack == "original"]
+            # An original is of no threat model: it stands beside the attacks of each.
+            shown = pd.concat([part[part.attack != "original"], same])
+            for attack, one in shown.groupby("attack", sort=False):
+                attacks.add(str(attack))
+                rp, low, high = cells.mean_rp([one.index.tolist()])
+                row |= {
+                    f"{attack}_f1": one.f1.mean(),
+                    f"{attack}_rp": rp,
+                    f"{attack}_rp_low": low,
+                    f"{attack}_rp_high": high,
+                    f"{attack}_mark": " ".join(sorted(set(one["mark"]) - {""})),
+                }
+            forged = shown[shown.n > 0]
+            rows.append(row | {name: forged[name].min() for name in ("n", "photographs")})
+    parts = ("f1", "rp", "rp_low", "rp_high", "mark")
+    figures = [f"{attack}_{part}" for attack in in_papers_order(attacks) for part in parts]
+    return _sorted(pd.DataFrame(rows))[[*_WIDE, *figures, "n", "photographs"]]
+
+
+def write_tables(records: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Write ``long.csv``, ``gates.csv``, and ``<dataset>.csv`` for each dataset, floors among the
+    rows; returns the long table and the wide one of each dataset."""
+    measured = measure(with_floors(records))
+    long = _long(measured)
+    names = sorted({str(cells.victim["dataset"]) for cells in measured})
+    wide = {name: _wide([c for c in measured if c.victim["dataset"] == name]) for name in names}
     write_atomically(folder / "long.csv", as_csv(long))
-    for dataset, part in long.groupby("dataset"):
-        write_atomically(folder / f"{dataset}.csv", as_csv(wide_table(part)))
-    return long
+    write_atomically(folder / "gates.csv", as_csv(gates(records)))
+    for name, table in wide.items():
+        write_atomically(folder / f"{name}.csv", as_csv(table))
+    return long, wide
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
-    """Datasets and victims by name, undefended first, attacks as in the paper."""
+    """Datasets and victims by name, undefended first, floors last, attacks as in the paper."""
     order = {attack: place for place, attack in enumerate(ATTACKS)}
     ranks = {
         "attack": lambda s: s.map(lambda name: (order.get(name, len(order)), name)),
-        "defense": lambda s: s.map(lambda name: (name != "none", name)),
+        "defense": lambda s: s.map(lambda name: (name != "none", name in FLOORS, name)),
+        "threat": lambda s: s.map(THREATS.index),
     }
     keys = [
         name
-        for name in ("dataset", "victim", "weights", "defense", "strength", "attack", "intensity")
+        for name in (*VICTIM, "threat", "defense", "strength", "attack", "intensity")
         if name in table.columns
     ]
     return table.sort_values(
@@ -108,7 +110,7 @@ def as_csv(table: pd.DataFrame) -> bytes:
     """The file of a table: RP to 2 digits, other scores to 4."""
     rounded = table.copy()
     for column in rounded.select_dtypes("float").columns:
-        digits = 2 if column.endswith("rp") else 4
+        digits = 2 if column.endswith(("rp", "rp_low", "rp_high")) else 4
         if column not in ("intensity", "strength"):
             rounded[column] = rounded[column].round(digits)
     text: str = rounded.to_csv(index=False, lineterminator="\n", float_format="%.6g")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -75,7 +76,8 @@ def test_generate_evaluate_verify(imported, toy, advbench_command):
     assert (rows[(rows.attack == "original") & (rows.defense == "none")].rp == 100).all()
     assert scored["floors"][0]["all_zeros"] == 0
     long = pd.read_csv(imported / "tables" / "long.csv")
-    assert len(long) == 5 * 5
+    assert len(long) == 5 * 5 + 2 * 5
+    assert len(rows) == len(long)
     sound = json.loads(advbench_command("verify", "--out", imported, "--json").out)
     assert (sound["problems"], sound["images"]) == ([], 5 + 20)
 
@@ -85,7 +87,9 @@ def test_printed_table_names_the_weights_and_floors(imported, toy, advbench_comm
     advbench_command("generate", *arguments, *toy)
     ran = advbench_command("evaluate", "--out", imported, *toy[:2])
     assert "random:0" in ran.out
-    assert "floors on mine: all zeros 0.000, all ones" in ran.out
+    assert re.search(r"all authentic +0\.000 +0\.000", ran.out)
+    assert re.search(r"all forged +0\.\d{3} +0\.\d{3}", ran.out)
+    assert max(map(len, ran.out.splitlines()[:-1])) <= 80
     assert "f1/v1" in ran.out
 
 

@@ -26,21 +26,24 @@ def test_build_and_rebuild(scored, tmp_path, advbench_command):
     assert ran.code == 0, ran.err
     folder = scored / "leaderboard"
     assert ran.out.endswith(f"leaderboards in {folder}\n")
-    board = pd.read_csv(folder / "mine.csv").set_index("defense")
+    board = pd.read_csv(folder / "mine-static.csv").set_index("defense")
     long = pd.read_csv(scored / "tables" / "long.csv")
     for defense in ("none", "jpeg", "median"):
         rp = long[(long.attack == "fgsm") & (long.defense == defense)].rp
         assert len(rp) == 2
         assert board.fgsm_rp[defense] == pytest.approx(rp.mean(), abs=0.011)
-    assert list(board.mean_rp) == sorted(board.mean_rp, reverse=True)
-    assert list(board["rank"]) == [1, 2, 3]
+    comparable = board[board.complete]
+    assert set(comparable.index) == {"none", "jpeg", "median"}
+    shown = (comparable["rank"].isna(), -comparable.worst_mcc)
+    assert list(zip(*shown, strict=True)) == sorted(zip(*shown, strict=True))
+    assert max(map(len, ran.out.splitlines()[:-1])) <= 80
 
     again = tmp_path / "again"
-    records = ("--records", folder / "mine.parquet", "--to", again)
+    records = ("--records", folder / "mine-static.parquet", "--to", again)
     ran = advbench_command("leaderboard", "build", *records, "--json")
-    assert (again / "mine.csv").read_bytes() == (folder / "mine.csv").read_bytes()
-    assert not (again / "mine.parquet").exists()
-    told = json.loads(ran.out)["mine"]
+    assert (again / "mine-static.csv").read_bytes() == (folder / "mine-static.csv").read_bytes()
+    assert not (again / "mine-static.parquet").exists()
+    told = json.loads(ran.out)["mine-static"]
     assert [row["defense"] for row in told] == list(board.index)
 
 
@@ -53,13 +56,28 @@ def test_tuned_on_another_dataset(scored, tmp_path, advbench_command):
     told = ("--records", tmp_path / "both.parquet", "--to", tmp_path / "tuned")
     ran = advbench_command("leaderboard", "build", *told, "--tuned-on", "others")
     assert ran.code == 0, ran.err
-    assert [path.name for path in (tmp_path / "tuned").iterdir()] == ["mine.csv"]
+    assert [path.name for path in (tmp_path / "tuned").iterdir()] == ["mine-static.csv"]
     ran = advbench_command("leaderboard", "build", *told, "--tuned-on", "mien")
     assert ran.code == 2
     assert "--tuned-on mien: no records of it; there are mine, others" in ran.err
     ran = advbench_command("leaderboard", "build", "--out", scored, "--tuned-on", "mine")
     assert ran.code == 2
     assert "--tuned-on mine: there are no records of another dataset" in ran.err
+
+
+def test_what_is_missing_is_named_with_the_command_that_fills_it(scored, toy, advbench_command):
+    """An attack that one defense alone has met takes the ranks of the others, and says so."""
+    data = ("--dataset", "mine", "--out", scored)
+    assert advbench_command("generate", "--attack", "bim", "--eps", 2, *data, *toy).code == 0
+    command = ("evaluate", "--defense", "median", "--kernel", 3, *toy[:2], "--out", scored)
+    assert advbench_command(*command).code == 0
+    ran = advbench_command("leaderboard", "build", "--out", scored)
+    assert "jpeg 80 before toy has not met bim-2 (5 images); fill it with:" in ran.out
+    fill = "advbench evaluate --victim toy --dataset mine --defense jpeg --quality 80"
+    assert f"  {fill}\n" in ran.out
+    assert advbench_command(*fill.split()[1:], *toy[:2], "--out", scored).code == 0
+    ran = advbench_command("leaderboard", "build", "--out", scored)
+    assert "has not met" not in ran.out
 
 
 def test_no_records(tmp_path, advbench_command):

@@ -39,7 +39,7 @@ def record(sample: str = "a", **changes: Any) -> Record:
         "tp": 1,
         "fp": 2,
         "fn": 3,
-        "tn": 4,
+        "tn": 94,
         "f1": 0.5,
         "mcc": 0.25,
         "marked": 0.3,
@@ -60,8 +60,9 @@ def record(sample: str = "a", **changes: Any) -> Record:
 def scored(f1: dict[str, float], attack: str = "original", **changes: Any) -> list[Record]:
     """Records of one cell: F1 by image; an attack with its intensity as in ``pgd-3``."""
     name, _, intensity = attack.partition("-")
-    where = {"attack": name, "intensity": float(intensity or "nan"), "variant": attack}
-    return [record(sample, f1=value, **where, **changes) for sample, value in f1.items()]
+    where: dict[str, Any] = {"attack": name, "variant": attack, "linf": float(bool(intensity))}
+    where |= {"intensity": float(intensity or "nan")} | changes
+    return [record(sample, f1=value, **where) for sample, value in f1.items()]
 
 
 def frame(*cells: Sequence[Record]) -> pd.DataFrame:

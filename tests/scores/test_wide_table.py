@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from advbench.rng import numpy_stream
+from advbench.scores.floors import floors, with_floors
+from advbench.scores.intervals import DRAWS
 from advbench.scores.protocols import protocol
-from advbench.scores.tables import floors, long_table, wide_table, write_tables
+from advbench.scores.tables import wide_table, write_tables
 
 from .made import frame, record, row, scored
 
@@ -31,7 +34,7 @@ CELLS = [
 
 def test_means_over_intensities() -> None:
     """Each attack is the mean over the intensities that were run, in F1 and in RP."""
-    table = wide_table(long_table(frame(*CELLS)))
+    table = wide_table(frame(*CELLS))
     assert len(table) == 2
     undefended = row(table, defense="none")
     assert undefended.original_f1 == pytest.approx(0.5)
@@ -46,9 +49,46 @@ def test_means_over_intensities() -> None:
     assert undefended.n == defended.n == 2
 
 
+def test_a_row_a_threat_model_with_the_same_originals() -> None:
+    """Static and adaptive are never averaged; an original belongs to neither."""
+    adaptive = {**JPEG, "threat": "adaptive", "through": "{}"}
+    table = wide_table(frame(*CELLS, scored({"a": 0.0, "b": 0.1}, "pgd-3", **adaptive)))
+    assert table.threat.tolist() == ["static", "static", "adaptive"]
+    static, through = (row(table, defense="jpeg", threat=t) for t in ("static", "adaptive"))
+    assert through.pgd_rp == pytest.approx(10)
+    assert static.pgd_rp == pytest.approx(50)
+    assert through.original_rp == static.original_rp == pytest.approx(100)
+
+
+def test_intervals_of_a_mean_over_intensities() -> None:
+    """The draws of the intensities are averaged draw by draw, not their ends."""
+    rng, names = np.random.default_rng(3), [f"{n:02}" for n in range(20)]
+    f1 = {a: dict(zip(names, rng.uniform(0.3, 0.9, 20), strict=True)) for a in ("o", "1", "3")}
+    records = frame(scored(f1["o"]), scored(f1["1"], "pgd-1"), scored(f1["3"], "pgd-3"))
+    records["source_group"] = records.sample_id
+    (found,) = wide_table(records).itertuples()
+    times = numpy_stream("bootstrap", *sorted(records.sample_id.unique())).multinomial(
+        20, [1 / 20] * 20, DRAWS
+    )
+    values = {a: np.array([f1[a][name] for name in names]) for a in f1}
+    drawn = 100 * sum((times @ values[a]) / (times @ values["o"]) for a in ("1", "3")) / 2
+    expected = np.quantile(drawn, [0.025, 0.975])
+    assert [found.pgd_rp_low, found.pgd_rp_high] == pytest.approx(expected)
+
+
+def test_floors_are_rows() -> None:
+    """Marking everything and nothing, with F1 and RP under every attack."""
+    table = wide_table(with_floors(frame(*CELLS)))
+    assert table.defense.tolist() == ["none", "jpeg", "all authentic", "all forged"]
+    everything = row(table, defense="all forged")
+    assert everything.original_f1 == everything.pgd_f1 == pytest.approx(8 / 104)
+    assert everything.pgd_rp == pytest.approx(100 * 8 / 104 / 0.5)
+    assert row(table, defense="all authentic").original_f1 == 0
+
+
 def test_columns_as_in_the_paper() -> None:
     """Original, attacks in the paper's order, then those of plug-ins; undefended row first."""
-    table = wide_table(long_table(frame(*reversed(CELLS))))
+    table = wide_table(frame(*reversed(CELLS)))
     scores = [name.removesuffix("_f1") for name in table.columns if name.endswith("_f1")]
     assert scores == ["original", "fgsm", "pgd", "acme"]
     assert table.defense.tolist() == ["none", "jpeg"]
@@ -57,7 +97,7 @@ def test_columns_as_in_the_paper() -> None:
 
 def test_n_is_the_least() -> None:
     """Where cells rest on different numbers of images, the smallest is told."""
-    table = wide_table(long_table(frame(scored(CLEAN), scored({"a": 0.1}, "pgd-1"))))
+    table = wide_table(frame(scored(CLEAN), scored({"a": 0.1}, "pgd-1")))
     assert table.n.tolist() == [1]
 
 
@@ -66,22 +106,21 @@ def test_one_file_a_dataset(tmp_path: Path) -> None:
     other = scored({"a": 0.1, "b": 0.3}, dataset="other")
     write_tables(frame(*CELLS, other), tmp_path)
     found = pd.read_csv(tmp_path / "other.csv")
-    assert found.original_f1.tolist() == [0.2]
+    assert found.original_f1.tolist()[:1] == [0.2]
+    assert found.defense.tolist() == ["none", "all authentic", "all forged"]
     assert "pgd_f1" not in found.columns
     mine = pd.read_csv(tmp_path / "mine.csv")
-    assert mine.original_f1.tolist() == [0.5, 0.5]
-    assert mine.pgd_rp.tolist() == pytest.approx([43.33, 50], abs=0.005)
+    assert mine.original_f1.tolist()[:2] == [0.5, 0.5]
+    assert mine.pgd_rp.tolist()[:2] == pytest.approx([43.33, 50], abs=0.005)
 
 
 def test_victims_and_weights_have_rows_of_their_own() -> None:
     """Nothing is averaged over victims, nor over weights: labels never mix."""
     table = wide_table(
-        long_table(
-            frame(
-                scored(CLEAN),
-                scored({"a": 0.4, "b": 0.4}, weights="random:0"),
-                scored({"a": 0.6, "b": 0.8}, victim="code"),
-            )
+        frame(
+            scored(CLEAN),
+            scored({"a": 0.4, "b": 0.4}, weights="random:0"),
+            scored({"a": 0.6, "b": 0.8}, victim="code"),
         )
     )
     found = {(one.victim, one.weights): one.original_f1 for one in table.itertuples()}
