@@ -6,15 +6,17 @@ when one fails: docs/gates.md.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from advbench.scores.intervals import Bootstrap
+from advbench.scores.intervals import Bootstrap, Values
 from advbench.scores.threats import ADAPTIVE, QUERY, STATIC, TRANSFER
 
 ROW = ["dataset", "victim", "size", "weights_sha256", "protocol", "defense", "strength"]
@@ -85,68 +87,95 @@ def gates_of(records: pd.DataFrame) -> list[Gate]:
     return [gate for name in GATES for gate in [GATES[name](name, measured)] if gate]
 
 
+@dataclass(frozen=True)
+class _Variant:
+    """One variant behind the defense: what it is, and the MCC that it leaves, an image each; an
+    inverted map counts as one that knows nothing, 0."""
+
+    name: str
+    method: tuple[str, str, str]
+    intensity: float
+    threat: str
+    budget: float
+    mcc: Values
+
+    @property
+    def attack(self) -> str:
+        return self.method[0]
+
+    @cached_property
+    def mean(self) -> float:
+        return float(np.nanmean(self.mcc))
+
+
 class _Measured:
-    """The MCC of every variant, image by image, and what the variants are."""
+    """The attacked records of one victim behind one defense, and its variants."""
 
     def __init__(self, records: pd.DataFrame) -> None:
         self.records = records[records.attack != "original"]
-        self.defended = bool((records.defense != "none").any())
-        scored = self.records[self.records.mcc.notna()]
-        columns = ["attack", "region", "target", "intensity", "threat", "budget"]
-        about = scored.drop_duplicates("variant").set_index("variant")[columns]
-        # A part of the image, or another truth, is another attack: compared with its like alone.
-        about["method"] = about.attack + "," + about.region + "," + about.target
-        self.variants = about.sort_values(["method", "intensity"], kind="stable")
-        if len(scored):
-            self._mcc = scored.pivot(index="sample_id", columns="variant", values="mcc")
-            groups = scored.drop_duplicates("sample_id").set_index("sample_id").source_group
-            self._bootstrap = Bootstrap(groups.reindex(self._mcc.index).tolist())
+        # Who knows all that there is to know; a static attack never saw the defense.
+        self.white = ADAPTIVE if (records.defense != "none").any() else STATIC
+        columns = ["sample_id", "source_group", "variant", "attack", "region", "target"]
+        columns += ["intensity", "threat", "budget", "mcc"]
+        scored = self.records.loc[self.records.mcc.notna(), columns]
+        images = scored.drop_duplicates("sample_id").sort_values("sample_id")
+        place = pd.Index(images.sample_id)
+        self._photographs = images.source_group.tolist()
+        self.variants = []
+        for name, part in scored.groupby("variant", sort=True):
+            mcc = np.full(len(place), math.nan)
+            mcc[place.get_indexer(pd.Index(part.sample_id))] = part.mcc.clip(lower=0)
+            one = part.iloc[0]
+            # A part of the image, or another truth, is another attack: compared with its like.
+            method = one.attack, one.region, one.target
+            self.variants.append(
+                _Variant(str(name), method, one.intensity, one.threat, one.budget, mcc)
+            )
 
-    def mean(self, variant: str) -> float:
-        return float(self._mcc[variant].mean())
-
-    def strongest(self, variants: pd.DataFrame) -> str | None:
-        """The variant that leaves the lowest mean MCC."""
-        return min(variants.index, key=self.mean, default=None)
-
-    def against(self, stronger: str, weaker: str) -> tuple[float, float]:
-        """How much more MCC the stronger one leaves than the weaker, on the images of both, and
-        the lower end of that difference's interval."""
-        difference = (self._mcc[stronger] - self._mcc[weaker]).to_numpy()
-        if np.isnan(difference).all():
-            return math.nan, math.nan
-        low = self._bootstrap.interval(self._bootstrap.means(difference)).low
-        return float(np.nanmean(difference)), low
-
-    def of(self, *threats: str, whole: bool = True) -> pd.DataFrame:
+    def of(self, *threats: str, whole: bool = True) -> list[_Variant]:
         """Variants of some threat models, without the control; of the whole image by default."""
-        v = self.variants
-        chosen = v.threat.isin(threats) & (v.attack != CONTROL)
-        return v[chosen & (v.region == "whole")] if whole else v[chosen]
+        return [
+            v
+            for v in self.variants
+            if v.threat in threats and v.attack != CONTROL and (v.method[1] == "whole" or not whole)
+        ]
+
+    def above(self, stronger: _Variant, weaker: _Variant) -> tuple[float, float]:
+        """How much more MCC the stronger one leaves than the weaker, on the images of both; and
+        the lower end of that difference's interval, where it matters."""
+        difference = stronger.mcc - weaker.mcc
+        there = ~np.isnan(difference)
+        mean = float(difference[there].mean()) if there.any() else math.nan
+        return mean, self._bootstrap.interval(
+            self._bootstrap.means(difference)
+        ).low if mean > MARGIN else math.nan
+
+    @cached_property
+    def _bootstrap(self) -> Bootstrap:
+        return Bootstrap(self._photographs)
 
 
-def _ordered(
-    name: str, measured: _Measured, pairs: Iterable[tuple[str, str]], what: str
-) -> Gate | None:
+def _strongest(variants: Iterable[_Variant], budget: float) -> list[_Variant]:
+    """Of those with a budget the one that leaves the lowest mean MCC, if there is any."""
+    same = [v for v in variants if v.budget == budget]
+    return sorted(same, key=lambda v: (v.mean, v.name))[:1]
+
+
+Pairs = Iterable[tuple[_Variant, _Variant]]
+
+
+def _ordered(name: str, measured: _Measured, pairs: Pairs, what: str) -> Gate | None:
     """Check pairs of a variant that should be the stronger and one that should be the weaker; the
     worst pair decides, and FAIL needs a difference that the images prove."""
-    compared = [
-        (*measured.against(stronger, weaker), stronger, weaker) for stronger, weaker in pairs
-    ]
+    compared = [(*measured.above(*pair), *pair) for pair in pairs]
     compared = [one for one in compared if not math.isnan(one[0])]
     if not compared:
         return None
-
-    def badness(one: tuple[float, float, str, str]) -> tuple[bool, bool, float]:
-        return one[0] > MARGIN and one[1] > 0, one[0] > MARGIN, one[0]
-
-    difference, low, stronger, weaker = max(compared, key=badness)
-    proved, above, _ = badness((difference, low, stronger, weaker))
-    verdict = Verdict.FAIL if proved else Verdict.WARN if above else Verdict.PASS
-    left = {one: measured.mean(one) for one in (stronger, weaker)}
-    told = f"{stronger} leaves MCC {left[stronger]:.3f}, {weaker} {left[weaker]:.3f}"
-    suffix = "" if verdict == Verdict.PASS else f": {what}"
-    return Gate(name, verdict, told + suffix, left | {"difference": difference, "low": low})
+    difference, low, stronger, weaker = max(compared, key=lambda one: (one[1] > 0, one[0]))
+    verdict = Verdict.FAIL if low > 0 else Verdict.WARN if difference > MARGIN else Verdict.PASS
+    told = f"{stronger.name} leaves MCC {stronger.mean:.3f}, {weaker.name} {weaker.mean:.3f}"
+    figures = {v.name: v.mean for v in (stronger, weaker)} | {"difference": difference, "low": low}
+    return Gate(name, verdict, told if verdict == Verdict.PASS else f"{told}: {what}", figures)
 
 
 def _budget(name: str, measured: _Measured) -> Gate | None:
@@ -186,71 +215,69 @@ def _zero_gradients(name: str, measured: _Measured) -> Gate | None:
 
 
 def _grows(name: str, measured: _Measured) -> Gate | None:
-    def pairs() -> Iterator[tuple[str, str]]:
-        attacks = measured.of(STATIC, ADAPTIVE, TRANSFER, QUERY, whole=False)
-        for _, one in attacks.groupby(["method", "threat"]):
-            names = one.sort_values("intensity").index
-            yield from zip(names[1:], names[:-1], strict=True)
-
-    return _ordered(name, measured, pairs(), "a larger budget weakens it")
+    attacks = sorted(measured.of(measured.white), key=lambda v: (v.method, v.intensity))
+    bounded = {v.budget for v in attacks if not math.isnan(v.budget)}
+    strongest = [one for budget in sorted(bounded) for one in _strongest(attacks, budget)]
+    unbounded = [v for v in attacks if math.isnan(v.budget)]
+    pairs = [(larger, smaller) for smaller, larger in itertools.pairwise(strongest)]
+    pairs += [
+        (larger, smaller)
+        for smaller, larger in itertools.pairwise(unbounded)
+        if larger.method == smaller.method
+    ]
+    return _ordered(name, measured, pairs, "a larger budget weakens it")
 
 
 def _iterated(name: str, measured: _Measured) -> Gate | None:
-    def pairs() -> Iterator[tuple[str, str]]:
-        attacks = measured.of(STATIC, ADAPTIVE).dropna(subset="budget")
-        for _, same in attacks.groupby(["threat", "intensity"]):
-            steps = measured.strongest(same[same.attack != ONE_STEP])
-            single = measured.strongest(same[same.attack == ONE_STEP])
-            if steps and single:
-                yield steps, single
-
-    return _ordered(name, measured, pairs(), "more steps weaken the attack")
+    attacks = measured.of(measured.white)
+    several = [v for v in attacks if v.attack != ONE_STEP]
+    pairs = [
+        (best, single)
+        for single in attacks
+        if single.attack == ONE_STEP
+        for best in _strongest(several, single.budget)
+    ]
+    return _ordered(name, measured, pairs, "more steps weaken the attack")
 
 
 def _noise(name: str, measured: _Measured) -> Gate | None:
-    def pairs() -> Iterator[tuple[str, str]]:
-        control = measured.variants[measured.variants.attack == CONTROL]
-        for variant, row in control.iterrows():
-            attacks = measured.of(STATIC, ADAPTIVE)
-            for attack in attacks[attacks.budget == row.budget].index:
-                yield str(attack), str(variant)
-
-    return _ordered(name, measured, pairs(), "random noise of the same budget does more")
+    pairs = [
+        (attack, control)
+        for control in measured.variants
+        if control.attack == CONTROL
+        for attack in measured.of(measured.white)
+        if attack.budget == control.budget
+    ]
+    return _ordered(name, measured, pairs, "random noise of the same budget does more")
 
 
 def _large(name: str, measured: _Measured) -> Gate | None:
-    attacks = measured.of(ADAPTIVE if measured.defended else STATIC)
-    variant = measured.strongest(attacks[attacks.budget >= LARGE])
-    if variant is None:
+    large = [v for v in measured.of(measured.white) if v.budget >= LARGE]
+    if not large:
         return None
-    left, (passes, warns) = measured.mean(variant), SURVIVES
+    best = min(large, key=lambda v: v.mean)
+    left, (passes, warns) = best.mean, SURVIVES
     verdict = Verdict.PASS if left <= passes else Verdict.WARN if left <= warns else Verdict.FAIL
-    return Gate(name, verdict, f"{variant} leaves MCC {left:.3f}", {"mcc": left})
+    return Gate(name, verdict, f"{best.name} leaves MCC {left:.3f}", {"mcc": left})
 
 
 def _white_box(name: str, measured: _Measured) -> Gate | None:
-    def pairs() -> Iterator[tuple[str, str]]:
-        others = measured.of(TRANSFER, QUERY).dropna(subset="budget")
-        white = measured.of(STATIC, ADAPTIVE)
-        for budget, same in others.groupby("budget"):
-            best = measured.strongest(white[white.budget == budget])
-            if best:
-                yield from ((best, str(other)) for other in same.index)
-
-    return _ordered(name, measured, pairs(), "an attack that knows less does more")
+    pairs = [
+        (best, other)
+        for other in measured.of(TRANSFER, QUERY)
+        for best in _strongest(measured.of(measured.white), other.budget)
+    ]
+    return _ordered(name, measured, pairs, "an attack that knows less does more")
 
 
 def _adaptive(name: str, measured: _Measured) -> Gate | None:
-    def pairs() -> Iterator[tuple[str, str]]:
-        both = measured.of(STATIC, ADAPTIVE, whole=False)
-        for _, same in both.groupby(["method", "intensity"]):
-            adaptive, static = (
-                same.index[same.threat == ADAPTIVE],
-                same.index[same.threat == STATIC],
-            )
-            yield from ((str(a), str(s)) for a in adaptive for s in static)
-
-    return _ordered(name, measured, pairs(), "the attack through the defense is the weaker one")
+    pairs = [
+        (adaptive, static)
+        for adaptive in measured.of(ADAPTIVE, whole=False)
+        for static in measured.of(STATIC, whole=False)
+        if (adaptive.method, adaptive.intensity) == (static.method, static.intensity)
+    ]
+    return _ordered(name, measured, pairs, "the attack through the defense is the weaker one")
 
 
 GATES: dict[str, Callable[[str, _Measured], Gate | None]] = {
