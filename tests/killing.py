@@ -12,25 +12,24 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def at_every_write(run: Callable[[], object], check: Callable[[], None]) -> int:
-    """Kill ``run`` at its first sync to disk, at its second, and so on, until it gets through.
+def at_every_write(run: Callable[[int], object]) -> int:
+    """Kill ``run(0)`` at its first sync to disk, ``run(1)`` at its second, until one gets through.
 
     A file is synced before it has its name and its folder after, so each name is seen before and
-    after it is there. ``check`` is called on what each kill left. No other thread may run, since
-    the process forks. Returns how often it killed.
+    after it is there. No other thread may run, since the process forks. Returns how often it
+    killed.
     """
     number = 0
     while True:
         child = os.fork()
         if not child:
             _die_at_sync(number)
-            run()
+            run(number)
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status == 0:
             return number
         assert status == -signal.SIGKILL, f"it ended by itself with {status}"
-        check()
         number += 1
 
 

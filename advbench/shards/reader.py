@@ -90,6 +90,7 @@ class Shard:
             raise self._damaged("no number of records")
         self._columns: dict[str, Any] = self._guarded(lambda: self._read_columns(count))
         self._images = self._guarded(lambda: plain.subgroup(self._file, "records"))
+        self._texts = self._guarded(self._decode)
         self.sample_ids = self.texts("sample_id")
         self.content_sha256 = self._guarded(
             lambda: plain.text_attribute(self._file, "content_sha256")
@@ -113,6 +114,13 @@ class Shard:
             else:
                 found[name] = plain.numbers(group, name, (count,), kind)
         return found
+
+    def _decode(self) -> dict[str, list[str]]:
+        return {
+            name: [bytes(value).decode() for value in self._columns[name]]
+            for name, kind in COLUMNS[self.settings.kind].items()
+            if kind == TEXT
+        }
 
     def _check_head(self, made: str) -> None:
         settings = self.settings
@@ -139,7 +147,7 @@ class Shard:
 
     def texts(self, name: str) -> list[str]:
         """A column of text."""
-        return self._guarded(lambda: [bytes(value).decode() for value in self._columns[name]])
+        return self._texts[name]
 
     def sha256_of(self, number: int, column: str = "image_sha256") -> str:
         """A hash of the index as hexadecimal digits."""

@@ -296,7 +296,8 @@ class ShardStore:
             _remove(entry.path)
             return
         settings = entry.settings
-        originals = self.originals(settings.dataset, settings.space)
+        folder = Settings(kind=ORIGINALS, dataset=settings.dataset, space=settings.space).folder
+        originals = Originals(self._readable(str(folder)))
         records: Any = []
         with Shard(entry.path) as shard:
             for number, name in enumerate(entry.sample_ids):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.files import temporaries
 from tests.killing import in_new_process
 
@@ -14,27 +14,23 @@ from .pictures import forged_folder
 KILLED = """
 import sys
 from pathlib import Path
-from advbench.datasets.dataset import open_folder
-from advbench.datasets.importers.folder import import_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from tests.killing import at_every_write
 
-source, target = Path(sys.argv[1]), Path(sys.argv[2])
-
-def check():
-    if (target / "dataset.json").exists():
-        data = open_folder(target)
-        assert data.root == source, "visible without its location"
-        for row in data.select():
-            data.image(row), data.mask(row)
-
-print(at_every_write(lambda: import_folder(source, target, "mine"), check))
+source, target = map(Path, sys.argv[1:])
+print(at_every_write(lambda kill: import_folder(source, target / str(kill), "mine")))
 """
 
 
 def test_an_import_killed_at_every_write(tmp_path: Path) -> None:
     source = forged_folder(tmp_path / "source", ("a", "b"))
-    import_folder(source, tmp_path / "whole", "mine")
-    kills = int(in_new_process(KILLED, source, tmp_path / "target"))
+    info = import_folder(source, tmp_path / "whole", "mine").info
+    kills = int(in_new_process(KILLED, source, tmp_path / "killed"))
     assert kills >= 2 * 5
-    assert open_folder(tmp_path / "target").info == open_folder(tmp_path / "whole").info
+    for kill in range(kills):
+        folder = tmp_path / "killed" / str(kill)
+        if (folder / "dataset.json").exists():
+            assert open_folder(folder).root == source, "visible without its location"
+        import_folder(source, folder, "mine")
+        assert open_folder(folder).info == info
     assert list(temporaries(tmp_path)) == []
