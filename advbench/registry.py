@@ -172,6 +172,9 @@ def families() -> Iterator[Registry]:
     yield from (ATTACKS, VICTIMS, DEFENSES, DATASETS, SUITES)
 
 
+# Built in, and no part of ``all``.
+ON_DEMAND = "on demand"
+
 ATTACKS = Registry(
     "attack",
     "advbench.attacks.base:Attack",
@@ -184,6 +187,12 @@ ATTACKS = Registry(
             "advbench.attacks.pgn:PGN", "momentum over gradient-norm-penalised neighbours"
         ),
         "cw": Entry("advbench.attacks.cw:CW", "least noise towards the empty mask; steps, no eps"),
+        "apgd": Entry(
+            "advbench.attacks.apgd:APGD", "PGD whose step halves where it stops paying", ON_DEMAND
+        ),
+        "noise": Entry(
+            "advbench.attacks.noise:Noise", "random signs: the control of every attack", ON_DEMAND
+        ),
         "torchattacks": Entry(
             "advbench.attacks.torchattacks_adapter:TorchAttack",
             "any L∞ attack of that package, by --set method=NAME",

@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from advbench.attacks.regions import Region, region_mask
 from advbench.contracts import check_images
 from advbench.errors import AdvbenchError, plain_message
 from advbench.images import quantise, to_unit
@@ -59,6 +60,10 @@ class Result:
 class Attack(BaseModel, ABC):
     """An attack with all its settings; its JSON is the provenance key.
 
+    Attributes:
+        region: what it may change: the ``whole`` image, the ``forged`` part, the ``authentic``
+            part, or a band around the ``seam``, see :mod:`advbench.attacks.regions`.
+
     What comes out for an image depends on the image, its mask, its id, the specification, the seed
     and the victim; never on batch size, order, or which other intensities are asked for.
     """
@@ -69,6 +74,11 @@ class Attack(BaseModel, ABC):
     intensity_field: ClassVar[str] = "eps"
     profiles: ClassVar[dict[str, dict[str, Any]]] = {}
     needs_gradients: ClassVar[bool] = True
+    # Settings that came later than the first shards, at what changes nothing: there they are left
+    # out of a variant's specification, so that those shards keep their keys.
+    added: ClassVar[dict[str, Any]] = {"region": "whole"}
+
+    region: Region = "whole"
 
     @classmethod
     def create(cls, profile: str = "default", **settings: Any) -> Self:
@@ -144,8 +154,10 @@ class Attack(BaseModel, ABC):
         return self.name
 
     def variant_name(self, intensity: float) -> str:
-        """Attack and intensity, as in ``pgd-3``."""
-        return f"{self.label}-{intensity:g}"
+        """Attack and intensity, as in ``pgd-3``, and the region where it is a part of the image,
+        as in ``pgd-3-forged``."""
+        part = "" if self.region == "whole" else f"-{self.region}"
+        return f"{self.label}-{intensity:g}{part}"
 
     def only(self, intensities: Sequence[float]) -> Self:
         """The same attack at some of its intensities."""
@@ -157,7 +169,8 @@ class Attack(BaseModel, ABC):
 
     def variant_spec(self, intensity: float) -> dict[str, Any]:
         """The JSON object that says how one variant is made."""
-        fields = json.loads(self.model_dump_json(exclude={self.intensity_field}))
+        plain = {key for key, value in self.added.items() if getattr(self, key) == value}
+        fields = json.loads(self.model_dump_json(exclude={self.intensity_field, *plain}))
         return {"attack": self.label, self.intensity_field: intensity, **fields}
 
     def run(
@@ -210,9 +223,10 @@ class Attack(BaseModel, ABC):
             seen = at_precision(victim, precision).guarded()
             found = self.perturb(seen, x, y, ids=ids, seed=seed, runner=sized)
             self._check_found(found, victim, x, ids)
+            region = region_mask(self.region, y)
             one_by_one = own.sized("storing", 1)
             for intensity, adversarial in found.items():
-                store = partial(_stored, adversarial, images, self.budget(intensity))
+                store = partial(_stored, adversarial, images, self.budget(intensity), region)
                 stored = torch.stack(one_by_one.map(range(len(images)), store))
                 results[self.variant_name(intensity)] = Result(stored, adversarial)
         return results
@@ -265,7 +279,7 @@ class Attack(BaseModel, ABC):
         return {variant: result.images for variant, result in results.items()}
 
 
-KNOWN_PROFILES = ("torchattacks", "original", "quick")
+KNOWN_PROFILES = ("paper", "torchattacks", "original", "quick")
 
 
 def each_once(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -276,11 +290,21 @@ def each_once(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _stored(
-    adversarial: Sequence[Adversarial], originals: Tensor, budget: int | None, index: Sequence[int]
+    adversarial: Sequence[Adversarial],
+    originals: Tensor,
+    budget: int | None,
+    region: Tensor | None,
+    index: Sequence[int],
 ) -> list[Tensor]:
     """Some of the images on the grid, one by one: what fits the processor's cache is done several
     times as fast."""
-    return [quantise(adversarial[i].float_image, originals[i], budget).cpu() for i in index]
+    found = []
+    for i in index:
+        stored = quantise(adversarial[i].float_image, originals[i], budget)
+        if region is not None:
+            stored = torch.where(region[i], stored, originals[i])
+        found.append(stored.cpu())
+    return found
 
 
 def _check(images: Tensor, masks: Tensor, ids: Sequence[str]) -> None:

@@ -12,6 +12,8 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from advbench.attacks.base import Adversarial, Attack, each_once
+from advbench.attacks.gradient import logit
+from advbench.attacks.regions import region_mask
 from advbench.images import rounds_to_nothing
 from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
@@ -103,16 +105,26 @@ class CW(Attack):
         seed: int,
         runner: BatchRunner,
     ) -> dict[float, list[Adversarial]]:
-        """``y``, ``ids`` and ``seed`` are not used: the target is the all-zero mask, ξ₀ = 0."""
+        """The target is the all-zero mask and ξ₀ = 0: ``y`` serves the region alone, ``ids`` and
+        ``seed`` a random defense."""
+        region = region_mask(self.region, y)
 
         def attack(index: Sequence[int]) -> list[list[Adversarial]]:
-            return self._trajectory(victim, x[list(index)], runner)
+            some = list(index)
+            keys = [(seed, ids[image], self.name) for image in some]
+            allowed = None if region is None else region[some]
+            return self._trajectory(victim, x[some], keys, allowed, runner)
 
         found = runner.map(range(len(x)), attack)
         return {m: [snapshots[k] for snapshots in found] for k, m in enumerate(self.steps)}
 
     def _trajectory(
-        self, victim: Victim, x: Tensor, runner: BatchRunner
+        self,
+        victim: Victim,
+        x: Tensor,
+        keys: Sequence[tuple[object, ...]],
+        region: Tensor | None,
+        runner: BatchRunner,
     ) -> list[list[Adversarial]]:
         noise = torch.zeros_like(x, requires_grad=True)
         optimizer: torch.optim.Optimizer = (
@@ -127,9 +139,10 @@ class CW(Attack):
         snapshots: dict[int, list[Adversarial]] = {}
         for step in range(1, max(self.steps) + 1):
             runner.check_cancelled()
-            objective, logits = self._objective(victim, x, noise)
+            at_step = [(*key, step) for key in keys]
+            objective, logits = self._objective(victim, x, noise, at_step)
             if best is not None:
-                best.update(x + noise.detach(), logits, noise, _logit(victim.threshold))
+                best.update(x + noise.detach(), logits, noise, logit(victim.threshold))
             (noise.grad,) = torch.autograd.grad(objective.sum(), noise)
             last = objective.detach()
             first = last if step == 1 else first
@@ -138,6 +151,8 @@ class CW(Attack):
             # The loss is finite where a logit is infinite.
             finite = logits.isfinite().flatten(1).all(1) & last.isfinite() & largest.isfinite()
             broken_at[~finite & (broken_at == 0)] = step
+            if region is not None:
+                noise.grad *= region
             optimizer.step()
             if self.project == "each":
                 with torch.no_grad():
@@ -146,8 +161,8 @@ class CW(Attack):
                 images = (x + noise.detach()).clamp(0, 1)
                 if best is not None:
                     with torch.no_grad():
-                        logits = victim.logits(images)
-                    images = best.joined(images, logits, noise, _logit(victim.threshold))
+                        logits = victim.logits_for(images, at_step)
+                    images = best.joined(images, logits, noise, logit(victim.threshold))
                 counts = (zeros.float(), broken_at.float())
                 numbers = torch.stack([first, last, *counts], 1).tolist()
                 snapshots[step] = [
@@ -156,15 +171,28 @@ class CW(Attack):
                 ]
         return [list(row) for row in zip(*(snapshots[m] for m in self.steps), strict=True)]
 
-    def _objective(self, victim: Victim, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Per image ‖ξ‖² + c·f summed over pixels, and the logits."""
-        logits = victim.logits(x + noise).float()
+    def _objective(
+        self, victim: Victim, x: Tensor, noise: Tensor, keys: Sequence[tuple[object, ...]]
+    ) -> tuple[Tensor, Tensor]:
+        """Per image ‖ξ‖² + c·f summed over pixels, and the logits; over a random defense's draws f
+        is the mean, and the logits are those of the last."""
+        total, logits = self._f(victim, x + noise, [(*key, 0) for key in keys])
+        for draw in range(1, victim.draws):
+            more, logits = self._f(victim, x + noise, [(*key, draw) for key in keys])
+            total = total + more
+        return noise.square().sum((1, 2, 3)) + self.c * total / victim.draws, logits
+
+    def _f(
+        self, victim: Victim, images: Tensor, keys: Sequence[tuple[object, ...]]
+    ) -> tuple[Tensor, Tensor]:
+        """Per image f summed over pixels, and the logits."""
+        logits = victim.logits_for(images, keys).float()
         if self.variant == "paper":
             k = 2 * victim.threshold - 1
             f = 2 * torch.sigmoid(logits) - 1 - k
         else:
-            f = (logits - _logit(victim.threshold) + self.kappa).clamp_min(0)
-        return noise.square().sum((1, 2, 3)) + self.c * f.sum((1, 2, 3)), logits
+            f = (logits - logit(victim.threshold) + self.kappa).clamp_min(0)
+        return f.sum((1, 2, 3)), logits
 
 
 class Best:
@@ -191,7 +219,3 @@ class Best:
         other._images, other._forged, other._energy = self._images, self._forged, self._energy
         other.update(images, logits, noise, threshold)
         return other._images
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability / (1 - probability))

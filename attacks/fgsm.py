@@ -13,6 +13,7 @@ from torch import Tensor
 from advbench.attacks.base import Adversarial
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.linf import BoundedAttack, traced
+from advbench.attacks.regions import region_mask
 from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
@@ -40,10 +41,18 @@ class FGSM(BoundedAttack):
         seed: int,
         runner: BatchRunner,
     ) -> dict[float, list[Adversarial]]:
+        region = region_mask(self.region, y)
         y = self.targets(victim, x, y, runner)
 
         def attack(index: Sequence[int]) -> list[list[Adversarial]]:
-            gradient = InputGradient(victim, y[list(index)], runner)
+            gradient = InputGradient(
+                victim,
+                y[list(index)],
+                runner,
+                loss=self.loss,
+                keys=[(seed, ids[image], self.name) for image in index],
+                region=None if region is None else region[list(index)],
+            )
             base = x[list(index)]
             sign = gradient(base).sign()
             per_eps = [

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from advbench.attacks.base import Adversarial, Attack, each_once
 from advbench.attacks.gradient import InputGradient
+from advbench.attacks.losses import LossName
+from advbench.attacks.regions import region_mask
+from advbench.attacks.strength import strongest_of
 from advbench.images import level_budget, rounds_to_nothing
 from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
@@ -21,6 +24,7 @@ from advbench.victims.base import Victim
 GREY_LEVELS = "it is in grey levels: 3 means 3/255"
 
 Direction = Callable[[Tensor], Tensor]
+Iterations = Annotated[int, Field(ge=1, le=10_000)]
 Eps = Annotated[float, Field(ge=0, le=255)]
 
 
@@ -31,12 +35,16 @@ class BoundedAttack(Attack):
         eps: intensities φ in grey levels; 3 means 3/255.
         target: whose mask the loss is computed with: ``gt``, the ground truth (the paper), or
             ``pred``, the victim's own prediction on the original, which cannot leak the truth.
+        loss: J, which it raises: ``bce`` (the paper's), or another one of
+            :mod:`advbench.attacks.losses`.
     """
 
     intensity_field: ClassVar[str] = "eps"
+    added: ClassVar[dict[str, Any]] = Attack.added | {"loss": "bce"}
 
     eps: tuple[Eps, ...] = Field(default=(1.0, 2.0, 3.0), min_length=1)
     target: Literal["gt", "pred"] = "gt"
+    loss: LossName = "bce"
 
     @field_validator("eps", mode="before")
     @classmethod
@@ -47,6 +55,11 @@ class BoundedAttack(Attack):
     @classmethod
     def _each_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         return each_once(value)
+
+    @property
+    def label(self) -> str:
+        """The registry name, with the loss where it is not the usual one, as in ``pgd_dice``."""
+        return self.name if self.loss == "bce" else f"{self.name}_{self.loss}"
 
     @property
     def intensities(self) -> tuple[float, ...]:
@@ -86,20 +99,49 @@ class BoundedAttack(Attack):
         seed: int,
         runner: BatchRunner,
     ) -> dict[float, list[Adversarial]]:
-        """Images × intensities as one stack of rows."""
-        y = self.targets(victim, x, y, runner)
+        """Images × intensities as one stack of rows; of several runs the strongest is kept."""
+        region = region_mask(self.region, y)
+        wanted = self.targets(victim, x, y, runner)
         rows = [(eps, image) for eps in self.eps for image in range(len(x))]
+        keys = [(seed, ids[image], self.name, f"{eps:g}") for eps, image in rows]
 
-        def attack(chunk: Sequence[tuple[float, int]]) -> list[Adversarial]:
-            index = [image for _, image in chunk]
-            eps = torch.tensor([eps for eps, _ in chunk], device=x.device) / 255
-            keys = [(seed, ids[image], self.name, f"{eps:g}") for eps, image in chunk]
-            gradient = InputGradient(victim, y[index], runner)
-            floats = self.perturb_rows(gradient, x[index], eps.view(-1, 1, 1, 1), keys)
-            return traced(floats, gradient)
+        def once(more: tuple[object, ...]) -> list[Adversarial]:
+            def attack(chunk: Sequence[int]) -> list[Adversarial]:
+                index = [rows[row][1] for row in chunk]
+                eps = torch.tensor([rows[row][0] for row in chunk], device=x.device) / 255
+                own = [(*keys[row], *more) for row in chunk]
+                gradient = InputGradient(
+                    victim,
+                    wanted[index],
+                    runner,
+                    loss=self.loss,
+                    keys=own,
+                    region=None if region is None else region[index],
+                )
+                floats = self.perturb_rows(gradient, x[index], eps.view(-1, 1, 1, 1), own)
+                return traced(floats, gradient)
 
-        found = runner.map(rows, attack)
-        return {eps: found[k * len(x) : (k + 1) * len(x)] for k, eps in enumerate(self.eps)}
+            return runner.map(range(len(rows)), attack)
+
+        runs = [once((run,) if run else ()) for run in range(self.runs())]
+        found = {}
+        for k, eps in enumerate(self.eps):
+            part = slice(k * len(x), (k + 1) * len(x))
+            candidates = [run[part] for run in runs]
+            found[eps] = strongest_of(
+                candidates,
+                victim,
+                x,
+                wanted,
+                budget=self.budget(eps),
+                keys=keys[part],
+                runner=runner,
+            )
+        return found
+
+    def runs(self) -> int:
+        """How often it is run from other random numbers; the strongest image of each is kept."""
+        return 1
 
     def targets(self, victim: Victim, x: Tensor, y: Tensor, runner: BatchRunner) -> Tensor:
         """The masks of the loss, according to ``target``."""
@@ -123,13 +165,14 @@ class IteratedAttack(BoundedAttack):
     """
 
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
-        "torchattacks": {"alpha": 2.0},
-        "original": {"alpha": "eps/T"},
+        "paper": {"iterations": 10, "alpha": 1.0},
+        "torchattacks": {"iterations": 10, "alpha": 2.0},
+        "original": {"iterations": 10, "alpha": "eps/T"},
         "quick": {"iterations": 5},
     }
 
-    iterations: Annotated[int, Field(ge=1, le=10_000)] = 10
-    alpha: float | str = 1.0
+    iterations: Iterations = 20
+    alpha: float | str = "eps/4"
 
     @field_validator("alpha")
     @classmethod
@@ -168,8 +211,9 @@ class IteratedAttack(BoundedAttack):
         self, gradient: InputGradient, x: Tensor, eps: Tensor, keys: Sequence[tuple[object, ...]]
     ) -> Tensor:
         alpha, direction = self.step_size(eps), self.direction(gradient, eps, keys)
-        current = self.start(x, eps, keys)
-        for _ in range(self.iterations):
+        current = gradient.kept_in_region(self.start(x, eps, keys), x)
+        for step in range(self.iterations):
+            gradient.progress = step / self.iterations
             stepped = direction(current).sign().mul_(alpha).add_(current)
             noise = stepped.sub_(x).minimum(eps).maximum(-eps)
             current = noise.add_(x).clamp_(0, 1)

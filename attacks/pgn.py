@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from advbench.attacks.gradient import InputGradient
-from advbench.attacks.linf import Direction, IteratedAttack
+from advbench.attacks.linf import Direction, IteratedAttack, Iterations
 from advbench.attacks.mifgsm import Momentum
 from advbench.rng import torch_stream
 
@@ -28,11 +28,11 @@ class PGN(IteratedAttack):
 
     name: ClassVar[str] = "pgn"
     profiles: ClassVar[dict[str, dict[str, Any]]] = {
-        "torchattacks": {},
         "original": {"alpha": "eps/T"},
         "quick": {"neighbours": 5, "iterations": 5, "alpha": "eps/5"},
     }
 
+    iterations: Iterations = 10
     alpha: float | str = "eps/10"
     neighbours: Annotated[int, Field(ge=1)] = 20
     zeta: Annotated[float, Field(ge=0)] = 3.0
@@ -50,8 +50,10 @@ class PGN(IteratedAttack):
     ) -> Direction:
         streams = [torch_stream(*key, "neighbours") for key in keys]
         alpha = self.step_size(eps)
-        # On the CPU one neighbour at a time: sums then have one order whatever the batch.
-        at_once = 1 if eps.device.type == "cpu" else max(1, gradient.runner.batch // len(eps))
+        # On the CPU one neighbour at a time: sums then have one order whatever the batch. So too
+        # behind a random defense, whose draws are numbered by call.
+        alone = eps.device.type == "cpu" or gradient.victim.draws > 1
+        at_once = 1 if alone else max(1, gradient.runner.batch // len(eps))
 
         def flat(x: Tensor) -> Tensor:
             total = torch.zeros_like(x)

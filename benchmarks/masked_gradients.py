@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import advbench
-from advbench.attacks.gradient import InputGradient, localization_loss
+from advbench.attacks.gradient import InputGradient
+from advbench.attacks.losses import localization_loss
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, fit_mask, to_tensor, to_unit
 from advbench.inference.numerics import deterministic_mode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -41,6 +42,8 @@ class Victim(ABC):
             where the network keeps something of a pass in itself.
         differentiable: whether gradients of the logits reach the image; without them only attacks
             that ask for maps alone can be made.
+        draws: how many random draws a gradient averages over; more than 1 only behind a random
+            defense, see :meth:`logits_for`.
         dead_keys: prefixes of keys in the authors' file that the network does without.
         network: the ``nn.Module``; the full size has exactly the authors' state_dict keys.
         weights: where the weights came from, with their sha256 and a label.
@@ -54,6 +57,7 @@ class Victim(ABC):
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {}
     reentrant: bool = True
     differentiable: bool = True
+    draws: int = 1
     dead_keys: ClassVar[tuple[str, ...]] = ()
 
     _loaded: tuple[Size, str | None, int] | None = None
@@ -123,6 +127,11 @@ class Victim(ABC):
     @abstractmethod
     def logits(self, images: Tensor) -> Tensor:
         """float [0, 1] N×3×H×W → logits N×1×H×W, differentiable."""
+
+    def logits_for(self, images: Tensor, keys: Sequence[tuple[object, ...]]) -> Tensor:
+        """Logits as :meth:`logits`; what is random in front of the victim is drawn by ``keys``, a
+        stream key an image (none, where the images have none)."""
+        return self.logits(images)
 
     @abstractmethod
     def taps(self, depth: Depth) -> dict[str, nn.Module]:

@@ -43,7 +43,7 @@ OTHER_NAMES = {"steps": "iterations"}
 @several("--attack", required=True, help="Attacks, or all.")
 @several_numbers("--eps", help="Intensities φ in 1/255 of all attacks but cw [1,2,3].")
 @several_numbers("--steps", help="Intensities of cw: numbers of steps [50,100,150,200,250].")
-@click.option("--profile", default="default", help="default, torchattacks, original or quick.")
+@click.option("--profile", default="default", help="paper, torchattacks, original, quick.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting of an attack.")
 @click.option("--dataset", default="builtin", show_default=True, help="Name or folder.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test")

@@ -253,7 +253,7 @@ class _Run:
         for name in names:
             cls = ATTACKS.get(name)
             own = {key: value for key, value in given.items() if key in cls.model_fields}
-            made.append(cls.create(**own))
+            made.append(cls.create("paper", **own))
         return made
 
     def train(self, victim: Victim, dataset: Dataset, recipe: AnsmRecipe) -> Path:

@@ -109,7 +109,7 @@ def made_subject(
         attacked_mask = torch.from_numpy(fit_mask(truth, original))
     found: dict[str, Image] = {}
     for attack in attacks:
-        images = attack(victim, to_tensor(original), attacked_mask[None], [sample_id], seed)
+        images = attack(victim, to_tensor(original), attacked_mask[None], [sample_id], seed=seed)
         found |= {name: made[0].permute(1, 2, 0).numpy() for name, made in images.items()}
     return Subject(sample_id, original, truth, found)
 

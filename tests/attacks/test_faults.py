@@ -125,7 +125,7 @@ def test_an_unknown_profile_is_one_line() -> None:
     with pytest.raises(AdvbenchError) as caught:
         PGD.create("fast")
     assert str(caught.value) == (
-        "unknown profile 'fast'; there are default, torchattacks, original, quick"
+        "unknown profile 'fast'; there are default, paper, torchattacks, original, quick"
     )
 
 

@@ -12,7 +12,7 @@ from advbench.attacks.pgn import PGN
 
 from .toys import ALL, OPTIMISED, Flat, Pictures, Toy, floats, pictures, sized, wavy_net
 
-DRAWING = {"pgd", "pgd-grid", "pgn"}
+DRAWING = {"noise", "pgd", "pgd-grid", "pgd-dice", "pgd-forged", "apgd", "pgn"}
 SPLITS = {
     "singles": [[index] for index in range(8)],
     "uneven": [[0, 1, 2], [3], [4, 5, 6, 7]],

@@ -55,11 +55,13 @@ def test_pgd_reaches_the_corner_from_anywhere(start: str) -> None:
 
 def test_pgd_with_short_steps_remembers_its_start() -> None:
     """Steps that sum to the radius alone do not reach the corner from a random point."""
-    distances = distance_to_corner(PGD(eps=(1, 3), alpha="eps/10"), pictures())
+    distances = distance_to_corner(PGD(eps=(1, 3), iterations=10, alpha="eps/10"), pictures())
     assert all(0.1 * eps / 255 < distances[eps] <= eps / 255 for eps in (1, 3))
 
 
-@pytest.mark.parametrize("attack", [MIFGSM(alpha="eps/10"), PGN(neighbours=3)], ids=["mi", "pgn"])
+@pytest.mark.parametrize(
+    "attack", [MIFGSM(iterations=10, alpha="eps/10"), PGN(neighbours=3)], ids=["mi", "pgn"]
+)
 def test_momentum_reaches_the_corner(attack: Attack) -> None:
     """Ten steps of φ/10 in one direction come to φ up to their rounding."""
     assert max(distance_to_corner(attack, pictures()).values()) <= 1.8e-7

@@ -13,7 +13,7 @@ from advbench.attacks.gradient import InputGradient
 from advbench.attacks.pgn import PGN
 from advbench.inference.runner import BatchRunner
 
-from .toys import Pictures, Toy, pictures, wavy_net
+from .toys import GivenGradient, Pictures, Toy, pictures, wavy_net
 
 KEYS = [(0, f"picture-{row}", "pgn", "x") for row in range(3)]
 EPS = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64).view(-1, 1, 1, 1) / 255
@@ -93,7 +93,7 @@ def test_the_published_algorithm(
     x, y = batch.x.double(), batch.y.double()
     expected = transcription(attack, network, x, y, alpha)
     assert (expected - x).abs().max() > 0.3 / 255
-    injected = attack.perturb_rows(exact_gradient(network, y), x, EPS, KEYS)
+    injected = attack.perturb_rows(GivenGradient(exact_gradient(network, y), y), x, EPS, KEYS)
     assert (injected - expected).abs().max() <= 1e-15
     own = attack.perturb_rows(InputGradient(Toy(network), y), x, EPS, KEYS)
     assert (own - expected).abs().max() <= 1e-15
@@ -149,7 +149,9 @@ def test_delta_mixes_the_two_gradients(delta: float) -> None:
     answers = iter([first, second])
     x = torch.full((1, 3, 5, 7), 0.5)
     attack = PGN(neighbours=1, iterations=1, delta=delta, alpha="eps/2")
-    found = attack.perturb_rows(lambda _: next(answers), x, torch.full((1, 1, 1, 1), 0.1), KEYS[:1])
+    found = attack.perturb_rows(
+        GivenGradient(lambda _: next(answers)), x, torch.full((1, 1, 1, 1), 0.1), KEYS[:1]
+    )
     expected = x + 0.05 * ((1 - delta) * first + delta * second).sign()
     assert torch.allclose(found, expected, atol=1e-7)
 
@@ -164,7 +166,7 @@ def test_the_second_point_lies_down_the_slope() -> None:
         return slope
 
     x, eps = torch.zeros(1, 3, 5, 7), torch.full((1, 1, 1, 1), 3 / 255)
-    PGN(neighbours=1, iterations=1).perturb_rows(gradient, x, eps, KEYS[:1])
+    PGN(neighbours=1, iterations=1).perturb_rows(GivenGradient(gradient), x, eps, KEYS[:1])
     near, lower = seen
     assert -9 / 255 <= near.min() < -8 / 255
     assert 8 / 255 < near.max() <= 9 / 255

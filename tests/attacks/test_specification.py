@@ -9,18 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from torch import Tensor
 
+from advbench.attacks.apgd import APGD
 from advbench.attacks.base import Attack
 from advbench.attacks.bim import BIM
 from advbench.attacks.cw import CW
 from advbench.attacks.fgsm import FGSM
+from advbench.attacks.losses import LOSSES
 from advbench.attacks.mifgsm import MIFGSM
+from advbench.attacks.noise import Noise
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
 
-from .toys import ALL, Toy, patient, pictures, wavy_net
+from .toys import ALL, OPTIMISED, Toy, patient, pictures, wavy_net
 
-KINDS: list[type[Attack]] = [FGSM, BIM, PGD, MIFGSM, PGN, CW]
+KINDS: list[type[Attack]] = [FGSM, BIM, PGD, MIFGSM, PGN, CW, APGD, Noise]
 NAMED = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 positive = st.floats(1e-6, 255)
@@ -29,6 +33,9 @@ alphas = st.one_of(positive, st.integers(1, 99).map("eps/{}".format), st.just("e
 fields = {
     "eps": eps_lists,
     "target": st.sampled_from(["gt", "pred"]),
+    "loss": st.sampled_from(sorted(LOSSES)),
+    "region": st.sampled_from(["whole", "forged", "authentic", "seam"]),
+    "restarts": st.integers(1, 9),
     "iterations": st.integers(1, 10_000),
     "alpha": alphas,
     "decay": st.floats(0, 9),
@@ -78,7 +85,7 @@ def test_a_variant_is_said_without_the_others(attack: Attack) -> None:
         assert alone.intensities == (intensity,)
         assert json.dumps(alone.variant_spec(intensity)) == json.dumps(said)
         assert json.loads(json.dumps(said)) == said
-        assert said.pop("attack") == attack.name
+        assert said.pop("attack") == attack.label
         assert type(attack)(**said) == alone
 
 
@@ -96,22 +103,45 @@ def test_names() -> None:
     assert FGSM(eps=2.5).variant_name(2.5) == "fgsm-2.5"
     assert CW(steps=250).variant_name(250) == "cw-250"
     assert CW(steps=100_000).variant_name(100_000) == "cw-100000"
+    assert PGD(eps=3, loss="dice").variant_name(3) == "pgd_dice-3"
+    assert CW(steps=50, region="seam").variant_name(50) == "cw-50-seam"
+
+
+def test_settings_that_change_nothing_leave_the_key_of_older_shards() -> None:
+    """Region, loss and restarts came later: at what they were before they are not said."""
+    said = {"attack": "pgd", "eps": 3.0, "target": "gt", "iterations": 10, "alpha": 1.0}
+    said["random_start"] = "uniform"
+    assert PGD.create("paper", eps=3).variant_spec(3.0) == said
+    told = PGD.create("paper", eps=3, loss="dice", region="seam", restarts=2).variant_spec(3.0)
+    added = {"attack": "pgd_dice", "loss": "dice", "region": "seam", "restarts": 2}
+    assert told == said | added
 
 
 @NAMED
-def test_defaults_are_those_of_the_paper(kind: type[Attack]) -> None:
-    """φ of 1, 2, 3 with ten steps, C&W at 50 … 250, and what the paper leaves open as decided."""
-    expected: dict[str, Any] = {"eps": (1, 2, 3), "target": "gt"}
-    if kind is not FGSM:
-        expected |= {"iterations": 10, "alpha": 1}
+def test_defaults(kind: type[Attack]) -> None:
+    """φ of 1, 2, 3 with twenty steps of φ/4, C&W at 50 … 250, and the rest as decided."""
+    expected: dict[str, Any] = {"region": "whole"}
+    if kind is not CW:
+        expected |= {"eps": (1, 2, 3), "target": "gt", "loss": "bce"}
+    if kind in (BIM, PGD, MIFGSM, PGN):
+        expected |= {"iterations": 20, "alpha": "eps/4"}
     if kind is PGD:
-        expected |= {"random_start": "uniform"}
+        expected |= {"random_start": "uniform", "restarts": 1}
+    if kind is APGD:
+        expected |= {"iterations": 20, "restarts": 1}
     if kind is MIFGSM:
         expected |= {"decay": 1}
     if kind is PGN:
-        expected |= {"alpha": "eps/10", "neighbours": 20, "zeta": 3, "delta": 0.5, "decay": 1}
+        expected |= {
+            "iterations": 10,
+            "alpha": "eps/10",
+            "neighbours": 20,
+            "zeta": 3,
+            "delta": 0.5,
+            "decay": 1,
+        }
     if kind is CW:
-        expected = {"steps": (50, 100, 150, 200, 250), "variant": "paper", "optimizer": "adam"}
+        expected |= {"steps": (50, 100, 150, 200, 250), "variant": "paper", "optimizer": "adam"}
         expected |= {"lr": 1e-4, "c": 1, "kappa": 2, "project": "each"}
     assert kind().model_dump() == expected
 
@@ -126,19 +156,22 @@ def test_hinge_has_a_step_size_of_its_own() -> None:
 
 
 @NAMED
-@pytest.mark.parametrize("profile", ["default", "torchattacks", "original", "quick"])
+@pytest.mark.parametrize("profile", ["default", "paper", "torchattacks", "original", "quick"])
 def test_profiles(kind: type[Attack], profile: str) -> None:
     """Each profile sets what the specification says and nothing else; settings go on top."""
     changes: dict[str, dict[str, Any]] = {
-        "torchattacks": {"alpha": 2},
-        "original": {"alpha": "eps/T"},
+        "paper": {"iterations": 10, "alpha": 1},
+        "torchattacks": {"iterations": 10, "alpha": 2},
+        "original": {"iterations": 10, "alpha": "eps/T"},
         "quick": {"iterations": 5},
     }
     expected = changes.get(profile, {})
     if kind is PGN:
         quick = {"iterations": 5, "neighbours": 5, "alpha": "eps/5"}
         expected = {"quick": quick, "original": {"alpha": "eps/T"}}.get(profile, {})
-    if kind in (FGSM, CW):
+    if kind is APGD:
+        expected = {"quick": {"iterations": 5}}.get(profile, {})
+    if kind in (FGSM, CW, Noise):
         expected = {}
     assert kind.create(profile).model_dump() == kind().model_dump() | expected
     intensity = {kind.intensity_field: (70,)}
@@ -189,15 +222,23 @@ def test_settings_from_a_command_line(
 
 
 def test_cost_of_the_grid_of_the_paper() -> None:
-    """A gradient a step and φ, PGN 40 of them, one trajectory of C&W for all m."""
-    found = {kind.name: kind().passes() for kind in KINDS}
+    """A gradient a step and φ, PGN 40 of them, one trajectory of C&W for all m; APGD has one more
+    at its start, and random noise asks nothing."""
+    found = {kind.name: kind.create("paper").passes() for kind in KINDS}
     expected = {"fgsm": 1, "bim": 30, "pgd": 30, "mifgsm": 30, "pgn": 1200, "cw": 250}
+    expected |= {"apgd": 63, "noise": 0}
     assert found == expected
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_cost_is_what_the_victim_sees(name: str) -> None:
-    """``passes`` counts the rows that meet the victim, per image, for all intensities."""
+    """``passes`` counts the rows that meet the victim, per image, for all intensities; what chooses
+    among restarts is left out."""
     rows: list[int] = []
-    pictures(2).attacked(ALL[name], Toy(wavy_net(), lambda images: rows.append(len(images))))
+
+    def watch(images: Tensor) -> None:
+        if images.requires_grad or name in OPTIMISED:
+            rows.append(len(images))
+
+    pictures(2).attacked(ALL[name], Toy(wavy_net(), watch))
     assert sum(rows) / 2 == ALL[name].passes()

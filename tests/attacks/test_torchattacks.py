@@ -56,9 +56,12 @@ def test_same_images(network: str, count: int, eps: int) -> None:
     steps = {"alpha": 1 / 255, "steps": 10}
     pairs = {
         "FGSM": (FGSM(eps=eps), {}),
-        "BIM": (BIM(eps=eps), steps),
-        "PGD": (PGD(eps=eps, random_start="none"), steps | {"random_start": False}),
-        "MIFGSM": (MIFGSM(eps=eps), steps | {"decay": 1.0}),
+        "BIM": (BIM.create("paper", eps=eps), steps),
+        "PGD": (
+            PGD.create("paper", eps=eps, random_start="none"),
+            steps | {"random_start": False},
+        ),
+        "MIFGSM": (MIFGSM.create("paper", eps=eps), steps | {"decay": 1.0}),
     }
     for name, (ours, settings) in pairs.items():
         theirs = peer(name, net, batch, eps=eps / 255, **settings)
@@ -70,7 +73,7 @@ def test_same_images_off_the_grid(eps: int) -> None:
     """With α of φ/4 the two ways of projecting differ by a rounding at most."""
     net, batch = wavy_net(), pictures(3)
     theirs = peer("BIM", net, batch, eps=eps / 255, alpha=eps / 255 / 4, steps=10)
-    assert difference(BIM(eps=eps, alpha="eps/4"), theirs, net, batch) <= 1e-8
+    assert difference(BIM(eps=eps, iterations=10), theirs, net, batch) <= 1e-8
 
 
 @pytest.mark.parametrize("ours", [BIM, PGD, MIFGSM])
@@ -88,4 +91,4 @@ def test_same_decay(decay: float) -> None:
     """The momentum fades as theirs does."""
     net, batch = wavy_net(), pictures(3)
     theirs = peer("MIFGSM", net, batch, eps=3 / 255, alpha=1 / 255, steps=10, decay=decay)
-    assert difference(MIFGSM(eps=3, decay=decay), theirs, net, batch) == 0.0
+    assert difference(MIFGSM.create("paper", eps=3, decay=decay), theirs, net, batch) == 0.0

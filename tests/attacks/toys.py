@@ -9,10 +9,12 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
+from advbench.attacks.apgd import APGD
 from advbench.attacks.base import Attack, Result
 from advbench.attacks.bim import BIM
 from advbench.attacks.cw import CW
 from advbench.attacks.fgsm import FGSM
+from advbench.attacks.gradient import InputGradient
 from advbench.attacks.mifgsm import MIFGSM
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
@@ -94,6 +96,17 @@ def linear_sign() -> Tensor:
     return torch.tensor(LINEAR_WEIGHTS).sign().view(1, 3, 1, 1)
 
 
+class GivenGradient(InputGradient):
+    """A gradient that a test computes."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], y: Tensor | None = None) -> None:
+        super().__init__(Toy(linear()), torch.zeros(1, 1, 1, 1) if y is None else y)
+        self._function = function
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._function(x)
+
+
 @dataclass(frozen=True)
 class Pictures:
     """uint8 images with black and white columns, random masks, and names."""
@@ -141,6 +154,9 @@ BOUNDED: dict[str, Attack] = {
     "pgd": PGD(eps=(1, 3), iterations=4, alpha="eps/8"),
     "pgd-grid": PGD(eps=(1, 3), iterations=4, alpha="eps/8", random_start="grid"),
     "mifgsm": MIFGSM(eps=(1, 3), iterations=4),
+    "pgd-dice": PGD(eps=(1, 3), iterations=3, loss="dice", restarts=2),
+    "pgd-forged": PGD(eps=(1, 3), iterations=3, region="forged"),
+    "apgd": APGD(eps=(1, 3), iterations=6, restarts=2),
     "pgn": PGN(eps=(1, 3), iterations=3, neighbours=3, alpha="eps/T", zeta=20),
 }
 OPTIMISED: dict[str, Attack] = {

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
 import advbench
-from advbench.attacks.gradient import localization_loss
+from advbench.attacks.losses import localization_loss
 from advbench.errors import AdvbenchError
 from advbench.exports.selection import select
 from advbench.inference.precision import at_precision
