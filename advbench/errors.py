@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class AdvbenchError(Exception):
@@ -46,11 +49,21 @@ def from_os_error(error: OSError) -> AdvbenchError | None:
     return AdvbenchError(f"{where}: {remedy}")
 
 
-def plain_message(fault: Mapping[str, Any]) -> str:
-    """A pydantic fault as a phrase."""
-    message: str = fault["msg"]
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
+def first_fault(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """Tell the first fault that pydantic found as ``field: what is wrong``.
+
+    Args:
+        known: the names there are, told where one is unknown.
+    """
+    fault = error.errors()[0]
+    # Without places in lists, and without the member of a union that was tried.
+    names = [part for part in fault["loc"] if isinstance(part, str)]
+    field = ".".join(name for name in names if name not in ("float", "int", "str"))
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        message = f"unknown; there are {', '.join(known) or 'none'}"
+    message = message[:1].lower() + message[1:]
+    return f"{field}: {message}" if field else message
 
 
 def first_line(error: BaseException) -> str:

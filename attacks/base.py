@@ -17,7 +17,7 @@ from torch import Tensor
 
 from advbench.attacks.regions import Region, region_mask
 from advbench.contracts import check_images
-from advbench.errors import AdvbenchError, plain_message
+from advbench.errors import AdvbenchError, first_fault
 from advbench.images import quantise, to_unit
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.precision import Precision, at_precision
@@ -95,13 +95,8 @@ class Attack(BaseModel, ABC):
         try:
             made = cls(**(cls.profiles.get(profile, {}) | settings))
         except ValidationError as error:
-            fault = error.errors()[0]
-            field = ".".join(str(part) for part in fault["loc"][:1]) or "settings"
-            known = ", ".join(cls.model_fields)
-            hint = f"; {cls.name} takes {known}" if fault["type"] == "extra_forbidden" else ""
-            raise AdvbenchError(
-                f"attack {cls.name}: {field}: {plain_message(fault)}{hint}"
-            ) from error
+            fault = first_fault(error, cls.model_fields)
+            raise AdvbenchError(f"attack {cls.name}: {fault}") from error
         for reason in filter(None, map(made.without_effect, made.intensities)):
             raise AdvbenchError(f"attack {cls.name}: {reason}")
         return made

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
 from advbench.contracts import check_images, unchanged
-from advbench.errors import AdvbenchError, plain_message
+from advbench.errors import AdvbenchError, first_fault
 from advbench.images import Image, to_unit
 
 Surrogate = Literal["own", "identity", "smooth"]
@@ -61,12 +61,8 @@ class Defense(BaseModel, ABC):
         try:
             return cls(**settings)
         except ValidationError as error:
-            fault = error.errors()[0]
-            known = ", ".join(cls.model_fields) or "no settings"
-            where = str(fault["loc"][0]) if fault["loc"] else "settings"
-            raise AdvbenchError(
-                f"defense {cls.name}: {where}: {plain_message(fault)}; it takes {known}"
-            ) from error
+            fault = first_fault(error, cls.model_fields)
+            raise AdvbenchError(f"defense {cls.name}: {fault}") from error
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

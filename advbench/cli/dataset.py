@@ -199,9 +199,7 @@ def check(name: str, out: Path) -> None:
     from advbench.pipelines.load import load_dataset
 
     with Progress() as progress:
-        data = load_dataset(
-            name, out, "train", progress.note, progress.counting("building", "images")
-        )
+        data = load_dataset(name, out, "train", progress)
         rows = data.select()
         for done, row in enumerate(rows):
             data.image(row)

@@ -6,12 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from advbench.cli.options import (
-    chosen,
     device_option,
     engine_options,
     json_option,
@@ -22,21 +21,14 @@ from advbench.cli.options import (
     seed_option,
     several,
     several_numbers,
-    torch_device,
     weights_option,
 )
 from advbench.cli.progress import Progress
 from advbench.cli.tables import write_tables
-from advbench.errors import AdvbenchError
-from advbench.registry import DEFENSES, VICTIMS
+from advbench.registry import DEFENSES
 
 if TYPE_CHECKING:
-    from advbench.defenses.base import Defense
     from advbench.engines.units import Engine
-    from advbench.victims.base import Victim
-
-# Fields of defenses whose option has another name.
-OPTIONS = {"weights": "ansm-weights"}
 
 
 @click.command()
@@ -87,31 +79,28 @@ def evaluate(
     advbench evaluate --defense all
     advbench evaluate --defense jpeg,median --quality 75 --kernel 3,5
     """
+    from advbench.pipelines.config import EvaluateConfig, spread
+    from advbench.pipelines.verbs import evaluate as run
+
     strengths = {"quality": quality, "scale": scale, "kernel": kernel, "sigma": sigma}
-    settings = parse_settings(pairs) | ({"weights": tuple(ansm_weights)} if ansm_weights else {})
-    defenses = build_defenses(chosen(DEFENSES, defense), strengths, settings)
-
-    from advbench.pipelines.evaluate import Request
-    from advbench.pipelines.evaluate import evaluate as run
-    from advbench.scores import protocols
-
-    request = Request(
-        out,
-        defenses,
-        protocols.protocol(protocol),
-        tuple(victim),
-        tuple(dataset),
-        limit,
-        seed,
-        where_possible="all" in defense,
+    options = strengths | {"weights": tuple(ansm_weights)} | parse_settings(pairs)
+    config = EvaluateConfig.parse(
+        "evaluate",
+        {
+            "defenses": spread(DEFENSES, defense, options),
+            "protocol": protocol,
+            "victims": tuple(victim),
+            "datasets": tuple(dataset),
+            "weights": weights,
+            "limit": limit,
+            "seed": seed,
+            "where_possible": "all" in defense,
+            "device": device,
+            "out": out,
+        },
     )
-    where = torch_device(device)
-
-    def load(identity: dict[str, str]) -> Victim:
-        return load_identified(identity, weights, where)
-
     with Progress() as progress:
-        summary = run(request, load, progress.measured_in("images × defenses"), engine)
+        summary = run(config, feedback=progress, engine=engine)
     found = write_tables(out)
     if as_json:
         click.echo(json.dumps(asdict(summary) | found.as_json(), indent=2))
@@ -123,43 +112,3 @@ def evaluate(
         f"{summary.scored} scored, {summary.reused} were there; "
         f"records in {out / 'records'}, tables in {out / 'tables'}"
     )
-
-
-def load_identified(identity: dict[str, str], weights: str | None, device: str) -> Victim:
-    """The victim that shards were made with."""
-    label = identity["weights"]
-    source: str | None = weights or "builtin"
-    seed = 0
-    if label.startswith("random:"):
-        source, seed = None, int(label.removeprefix("random:"))
-    elif not weights and label.startswith("file:"):
-        raise AdvbenchError(
-            f"victim {identity['name']}: the shards were made with a checkpoint whose sha256 "
-            f"begins with {label.removeprefix('file:')}; give it with --weights PATH"
-        )
-    return VICTIMS.get(identity["name"]).load(
-        size=identity["size"], weights=source, device=device, seed=seed
-    )
-
-
-def build_defenses(
-    names: Sequence[str], strengths: dict[str, Sequence[float]], settings: dict[str, Any]
-) -> list[Defense]:
-    """Specifications of the defenses; each takes the options that it knows.
-
-    Raises:
-        AdvbenchError: an option that none of the defenses takes.
-    """
-    classes = [DEFENSES.get(name) for name in names]
-    given = {key: tuple(values) for key, values in strengths.items() if values} | settings
-    for key in given:
-        if all(key not in c.model_fields for c in classes):
-            known = sorted({OPTIONS.get(f, f) for c in classes for f in c.model_fields})
-            raise AdvbenchError(
-                f"--{OPTIONS.get(key, key)} is no option of {', '.join(names)}; "
-                f"there are {', '.join(known) or 'none'}"
-            )
-    return [
-        c.create(**{key: value for key, value in given.items() if key in c.model_fields})
-        for c in classes
-    ]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advbench.cli.options import (
-    chosen,
     device_option,
     engine_options,
     json_option,
@@ -23,19 +22,14 @@ from advbench.cli.options import (
     several,
     several_numbers,
     size_option,
-    torch_device,
     weights_option,
-    weights_source,
 )
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError
 from advbench.registry import ATTACKS, VICTIMS
 
 if TYPE_CHECKING:
-    from advbench.attacks.base import Attack
     from advbench.engines.units import Engine
-
-OTHER_NAMES = {"steps": "iterations"}
 
 
 @click.command()
@@ -95,77 +89,46 @@ def generate(
     advbench generate --attack bim --set iterations=40 --set alpha=eps/4 --out bim40
     advbench generate --attack cw --steps 50,250 --set variant=hinge --out hinge
     """
-    victims, names = chosen(VICTIMS, victim), chosen(ATTACKS, attack)
-    attacks = build_attacks(names, profile, eps, steps, parse_settings(pairs))
+    from advbench.pipelines.config import GenerateConfig, expand, spread
+    from advbench.pipelines.verbs import generate as run
+
+    victims = expand(VICTIMS, victim)
     if weights and len(victims) > 1:
         raise AdvbenchError("--weights belongs to one victim; give one --victim with it")
-
-    from advbench.pipelines.generate import Request
-    from advbench.pipelines.generate import generate as run
-    from advbench.pipelines.load import load_dataset
-
-    where = torch_device(device)
-    found: list[dict[str, Any]] = []
+    choice = {"size": size, "weights": weights or "builtin"}
+    config = GenerateConfig.parse(
+        "generate",
+        {
+            "victims": dict.fromkeys(victims, choice),
+            "attacks": spread(
+                ATTACKS, attack, {"eps": eps, "steps": steps} | parse_settings(pairs)
+            ),
+            "profile": profile,
+            "dataset": dataset,
+            "split": split,
+            "limit": limit,
+            "shard_size": shard_size,
+            "repair": repair,
+            "precision": precision,
+            "seed": seed,
+            "device": device,
+            "out": out,
+        },
+    )
     with Progress() as progress:
-        data = load_dataset(
-            dataset, out, split, progress.note, progress.counting("building", "images")
-        )
-        rows = data.select(split, label=1, limit=limit)
-        if not rows:
-            raise AdvbenchError(f"dataset {dataset}: no forged images in its {split} split")
-        for name in victims:
-            model = VICTIMS.get(name).load(size=size, weights=weights_source(weights), device=where)
-            request = Request(data, rows, model, attacks, out, seed, shard_size, repair, precision)
-            summary = run(request, progress.measured_in("passes"), engine)
-            found.append({"victim": name, "dataset": request.name, **asdict(summary)})
-            if not as_json:
-                progress.note(
-                    f"{name} on {request.name}: {summary.made} adversarial images made, "
-                    f"{summary.reused} were there, {summary.passes} passes, "
-                    f"{summary.seconds:.1f} s; shards in {out / 'shards'}"
-                )
-                for path in summary.repaired:
-                    progress.note(f"repaired: {path}")
+        found = run(config, feedback=progress, engine=engine)
+        for made in found if not as_json else ():
+            summary = made.summary
+            progress.note(
+                f"{made.victim.name} on {made.dataset}: {summary.made} adversarial images made, "
+                f"{summary.reused} were there, {summary.passes} passes, "
+                f"{summary.seconds:.1f} s; shards in {out / 'shards'}"
+            )
+            for path in summary.repaired:
+                progress.note(f"repaired: {path}")
     if as_json:
-        click.echo(json.dumps(found, indent=2))
-
-
-def build_attacks(
-    names: Sequence[str],
-    profile: str,
-    eps: Sequence[float],
-    steps: Sequence[float],
-    settings: dict[str, Any],
-) -> list[Attack]:
-    """Specifications of the attacks; each takes the options that it knows.
-
-    Raises:
-        AdvbenchError: an option that none of the attacks takes.
-    """
-    classes = [ATTACKS.get(name) for name in names]
-    for option, values in (("eps", eps), ("steps", steps)):
-        if values and all(c.intensity_field != option for c in classes):
-            theirs = classes[0].intensity_field
-            other = OTHER_NAMES.get(option)
-            hint = (
-                f"; its number of gradient steps is --set {other}={values[0]:g}"
-                if other in classes[0].model_fields
-                else ""
-            )
-            raise AdvbenchError(
-                f"--{option} is no option of {', '.join(names)}; the intensity is --{theirs}{hint}"
-            )
-    for key in settings:
-        if all(key not in c.model_fields for c in classes):
-            known = sorted({field for c in classes for field in c.model_fields})
-            raise AdvbenchError(
-                f"--set {key}: no setting of {', '.join(names)}; there are {', '.join(known)}"
-            )
-    attacks = []
-    for cls in classes:
-        own = {key: value for key, value in settings.items() if key in cls.model_fields}
-        values = {"eps": eps, "steps": steps}.get(cls.intensity_field, ())
-        if values:
-            own[cls.intensity_field] = tuple(values)
-        attacks.append(cls.create(profile, **own))
-    return attacks
+        plain = [
+            {"victim": made.victim.name, "dataset": made.dataset, **asdict(made.summary)}
+            for made in found
+        ]
+        click.echo(json.dumps(plain, indent=2))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from advbench.errors import AdvbenchError, first_line
-from advbench.registry import Registry, add_plugin
+from advbench.errors import AdvbenchError
+from advbench.registry import add_plugin
 
 if TYPE_CHECKING:
     from advbench.engines.units import Engine
@@ -173,19 +173,6 @@ def _gpus(device: str) -> tuple[str, ...]:
     return tuple(numbers) if torch.cuda.is_available() else ()
 
 
-def chosen(registry: Registry, names: Sequence[str]) -> list[str]:
-    """The names given; ``all`` means all built-in ones.
-
-    Raises:
-        AdvbenchError: an unknown name, told with the nearest ones.
-    """
-    if "all" in names:
-        return registry.standard()
-    for name in names:
-        registry.get(name)
-    return list(names)
-
-
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     """``key=value`` pairs; values are JSON where they can be, else text."""
     settings = {}
@@ -198,29 +185,6 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             settings[key] = value
     return settings
-
-
-def torch_device(name: str) -> str:
-    """The device to use.
-
-    Raises:
-        AdvbenchError: torch knows no such device, or it is not there.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise AdvbenchError(f"--device {name}: {first_line(error)}; use cpu or auto") from error
-    return name
-
-
-def weights_source(weights: str | None) -> str | None:
-    """What :meth:`Victim.load` takes: ``random`` is None, nothing is ``builtin``."""
-    return None if weights == "random" else weights or "builtin"
 
 
 def by_victim(pairs: Sequence[str], names: Sequence[str]) -> dict[str, str]:

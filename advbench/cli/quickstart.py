@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advbench.cli.options import device_option, json_option, torch_device
+from advbench.cli.options import device_option, json_option
 from advbench.cli.progress import Progress
 from advbench.cli.tables import write_tables
 from advbench.registry import ATTACKS, DEFENSES, VICTIMS
@@ -38,6 +38,7 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
     The attacks run in the profile 'quick' (fewer iterations, PGN with 5 neighbours).
     """
     started = time.perf_counter()
+    from advbench.inference.devices import torch_device
     from advbench.pipelines import evaluate, generate
     from advbench.pipelines.load import load_dataset
     from advbench.pipelines.scoring import Cell
@@ -52,9 +53,7 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
     ]
     victim: Victim = VICTIMS.get("ifosn").load(device=where)
     with Progress() as progress:
-        data = load_dataset(
-            "builtin", out, "test", progress.note, progress.counting("building", "images")
-        )
+        data = load_dataset("builtin", out, "test", progress)
         rows = data.select("test", label=1, limit=images)
         count = sum(len(attack.intensities) for attack in attacks)
         progress.note(f"attacking {len(rows)} images in {count} ways")

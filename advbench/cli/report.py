@@ -14,7 +14,6 @@ from advbench.cli.options import (
     out_option,
     plugin_option,
     several,
-    torch_device,
     weights_option,
 )
 
@@ -62,7 +61,8 @@ def report(
     advbench report
     advbench report --victim ifosn --no-maps --to report.html
     """
-    from advbench.cli.evaluate import load_identified
+    from advbench.inference.devices import torch_device
+    from advbench.pipelines.verbs import load_identified
     from advbench.registry import DEFENSES
     from advbench.report.build import Request, build
 

@@ -12,7 +12,6 @@ import click
 
 from advbench.cli.options import (
     by_victim,
-    chosen,
     device_option,
     json_option,
     limit_option,
@@ -21,8 +20,6 @@ from advbench.cli.options import (
     plugin_option,
     several,
     size_option,
-    torch_device,
-    weights_source,
 )
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError
@@ -77,7 +74,9 @@ def reproduce(
     advbench reproduce table5 --victim ifosn --set epochs_first=5
     """
     default = ("all",) if table == "table3" else ABLATED
-    names = chosen(VICTIMS, victim or default)
+    from advbench.pipelines.config import VictimChoice, expand
+
+    names = expand(VICTIMS, victim or default)
     checkpoints = by_victim(weights, names)
     if table == "table3" and (pairs or train_dataset or start):
         raise AdvbenchError(
@@ -87,6 +86,7 @@ def reproduce(
         raise AdvbenchError(f"{table} trains its own networks: --ansm-weights is for table3")
 
     from advbench.files import write_atomically
+    from advbench.inference.devices import torch_device
     from advbench.pipelines.load import load_dataset
     from advbench.pipelines.reproduce import Request
     from advbench.pipelines.reproduce import reproduce as run
@@ -97,13 +97,10 @@ def reproduce(
     with Progress() as progress:
 
         def opened(name: str) -> Any:
-            building = progress.counting("building", "images")
-            return load_dataset(name, out, split, progress.note, building)
+            return load_dataset(name, out, split, progress)
 
         victims = [
-            VICTIMS.get(name).load(
-                size=size, weights=weights_source(checkpoints.get(name)), device=where
-            )
+            VictimChoice(size=size, weights=checkpoints.get(name) or "builtin").load(name, where)
             for name in names
         ]
         datasets = [opened(name) for name in dataset]

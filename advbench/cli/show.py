@@ -16,12 +16,10 @@ from advbench.cli.options import (
     several,
     several_numbers,
     size_option,
-    torch_device,
     weights_option,
-    weights_source,
 )
 from advbench.errors import AdvbenchError, NoNetworkError
-from advbench.registry import ATTACKS, DEFENSES, VICTIMS
+from advbench.registry import ATTACKS, DEFENSES
 
 if TYPE_CHECKING:
     from advbench.pipelines.scoring import Cell
@@ -82,15 +80,16 @@ def show(
     if not files and (eps or steps):
         raise AdvbenchError("--eps and --steps are for image files; name a stored variant: pgd-3")
 
+    from advbench.inference.devices import torch_device
+    from advbench.pipelines.config import VictimChoice
     from advbench.report.picture import FORMATS, picture, save, stored_subjects
     from advbench.scores.protocols import protocol
 
     path = to or out / "show.png"
     if path.suffix.lower().removeprefix(".") not in FORMATS:
         raise AdvbenchError(f"--to {path}: pictures end in .{' or .'.join(FORMATS)}")
-    model = VICTIMS.get(victim).load(
-        size=size, weights=weights_source(weights), device=torch_device(device)
-    )
+    choice = VictimChoice.parse("show", {"size": size, "weights": weights or "builtin"})
+    model = choice.load(victim, torch_device(device))
     cells = _cells(defense, model, ansm_weights, asked=_given("defense"))
     if files:
         subjects = [
@@ -118,8 +117,8 @@ def _attacked(
     profile: str,
     seed: int,
 ) -> Subject:
-    from advbench.cli.generate import build_attacks
     from advbench.datasets.decoding import decode_image, decode_mask
+    from advbench.pipelines.config import AttackGrid, spread
     from advbench.report.picture import made_subject
 
     names = list(attack or ["pgd"])
@@ -130,7 +129,8 @@ def _attacked(
     truth = decode_mask(mask) if mask else None
     if truth is not None and truth.shape != image.shape[:2]:
         raise AdvbenchError(f"{mask}: is {truth.shape}, {file} is {image.shape[:2]}")
-    attacks = build_attacks(names, profile, eps, steps, {})
+    settings = spread(ATTACKS, names, {"eps": eps, "steps": steps})
+    attacks = AttackGrid(attacks=settings, profile=profile).build_attacks()
     return made_subject(model, attacks, image, truth, sample_id=file.name, seed=seed)
 
 

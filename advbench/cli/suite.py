@@ -19,13 +19,10 @@ from advbench.cli.options import (
     out_option,
     plugin_option,
     several,
-    torch_device,
-    weights_source,
 )
 from advbench.cli.progress import Progress
 from advbench.cli.tables import write_tables
 from advbench.errors import AdvbenchError
-from advbench.registry import VICTIMS
 
 if TYPE_CHECKING:
     from advbench.datasets.dataset import Dataset
@@ -174,6 +171,7 @@ class _Session:
         out: Path,
         progress: Progress,
     ) -> None:
+        from advbench.inference.devices import torch_device
         from advbench.pipelines.suites.suite import read_suite
 
         whole = read_suite(name)
@@ -197,14 +195,10 @@ class _Session:
     def dataset(self, name: str) -> Dataset:
         from advbench.pipelines.load import load_dataset
 
-        building = self._progress.counting("building", "images")
-        return load_dataset(name, self._out, self.suite.split, self._progress.note, building)
+        return load_dataset(name, self._out, self.suite.split, self._progress)
 
     def victim(self, name: str) -> Victim:
-        choice = self.suite.victims[name]
-        return VICTIMS.get(name).load(
-            size=choice.size, weights=weights_source(choice.weights), device=self._device
-        )
+        return self.suite.victims[name].load(name, self._device)
 
 
 def _show(planned: Plan) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,15 +13,9 @@ from advbench.cli.options import (
     out_option,
     parse_settings,
     plugin_option,
-    torch_device,
     weights_option,
-    weights_source,
 )
 from advbench.cli.progress import Progress
-from advbench.registry import VICTIMS
-
-if TYPE_CHECKING:
-    from advbench.training.task import Epoch
 
 
 @click.group()
@@ -62,40 +56,25 @@ def victim(
     advbench train victim ifosn --dataset mine --start builtin --set epochs=20
     """
     from advbench.engines.processes import Processes
-    from advbench.pipelines.load import load_dataset
-    from advbench.pipelines.recipes import recipe_of
-    from advbench.pipelines.train import train_victim
-    from advbench.training.recipe import Recipe
+    from advbench.pipelines.config import TrainVictimConfig
+    from advbench.pipelines.train_verbs import train_victim
 
-    cls = VICTIMS.get(name)
-    recipe = recipe_of(Recipe, cls.recipes.get(size, {}) | parse_settings(pairs))
+    config = TrainVictimConfig.parse(
+        "train victim",
+        {
+            "victim": name,
+            "size": size,
+            "dataset": dataset,
+            "to": to,
+            "start": start,
+            "recipe": parse_settings(pairs),
+            "device": device,
+            "out": out,
+        },
+    )
     processes = Processes(device)
-    where = processes.device or torch_device(device)
-    first = cls.load(size=size, weights=start, device=where) if start else None
     with Progress(quiet=processes.rank > 0, seconds=30) as progress:
-        data = load_dataset(
-            dataset, out, "train", progress.note, progress.counting("building", "images")
-        )
-        folder = to or Path("runs") / f"{name}-{size}-{data.id}"
-
-        def report(epoch: Epoch) -> None:
-            progress.note(
-                f"epoch {epoch.epoch + 1}/{recipe.epochs}: loss {epoch.loss:.4f}, "
-                f"validation F1 {epoch.scores['val_f1']:.4f}, {epoch.seconds:.0f} s"
-            )
-
-        path = train_victim(
-            cls,
-            size,
-            data,
-            recipe,
-            folder,
-            device=where,
-            report=report,
-            steps=progress.counting("training", "steps"),
-            processes=processes,
-            start=first,
-        )
+        path = train_victim(config, progress, processes)
     if processes.rank == 0:
         click.echo(f"weights: {path}; use them with --weights {path}")
 
@@ -147,47 +126,27 @@ def ansm(
     advbench train ansm --victim hdfnet --start mvssnet
     advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
     """
-    from advbench.defenses.ansm.recipe import AnsmRecipe, preset
-    from advbench.defenses.ansm.training import Start
     from advbench.engines.processes import Processes
-    from advbench.pipelines.load import load_dataset
-    from advbench.pipelines.recipes import recipe_of
-    from advbench.pipelines.train_ansm import train_ansm
+    from advbench.pipelines.config import TrainAnsmConfig
+    from advbench.pipelines.train_verbs import train_ansm_for
 
-    cls = VICTIMS.get(name)
+    config = TrainAnsmConfig.parse(
+        "train ansm",
+        {
+            "victim": name,
+            "choice": {"size": victim_size, "weights": weights or "builtin"},
+            "size": size,
+            "dataset": dataset,
+            "to": to,
+            "start": start,
+            "recipe": parse_settings(pairs),
+            "limit": limit,
+            "device": device,
+            "out": out,
+        },
+    )
     processes = Processes(device)
-    where = processes.device or torch_device(device)
     with Progress(quiet=processes.rank > 0, seconds=30) as progress:
-        frozen = cls.load(size=victim_size, weights=weights_source(weights), device=where)
-        recipe = recipe_of(AnsmRecipe, preset(name, frozen.size) | parse_settings(pairs))
-        chosen_size = size or frozen.size
-        first = Start.read(start, chosen_size, recipe.upsampling) if start else None
-        data = load_dataset(
-            dataset, out, "train", progress.note, progress.counting("building", "images")
-        )
-        folder = to or Path("runs") / f"ansm-{name}-{chosen_size}-{data.id}"
-        epochs = recipe.epochs_first + recipe.epochs_mgr
-
-        def report(epoch: Epoch) -> None:
-            progress.note(
-                f"epoch {epoch.epoch + 1}/{epochs} ({epoch.stage}): loss {epoch.loss:.4g}, "
-                f"validation RP {epoch.scores['val_rp_original']:.1f} on originals, "
-                f"{epoch.scores['val_rp_fgsm']:.1f} on FGSM, {epoch.seconds:.0f} s"
-            )
-
-        path = train_ansm(
-            frozen,
-            chosen_size,
-            data,
-            recipe,
-            folder,
-            out / "shards",
-            limit=limit,
-            progress=progress.counting("FGSM pairs", "images"),
-            report=report,
-            steps=progress.counting("training", "steps"),
-            processes=processes,
-            start=first,
-        )
+        path = train_ansm_for(config, progress, processes)
     if processes.rank == 0:
         click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")

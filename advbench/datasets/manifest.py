@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from advbench.errors import AdvbenchError, plain_message
+from advbench.errors import AdvbenchError, first_fault
 from advbench.files import write_atomically
 
 SCHEMA = "advbench.manifest/1"
@@ -186,7 +186,7 @@ def read_manifest(folder: Path) -> tuple[DatasetInfo, list[Row]]:
     try:
         info = DatasetInfo.model_validate_json(info_path.read_bytes())
     except ValidationError as error:
-        raise AdvbenchError(f"{info_path}: {_first_fault(error)}") from error
+        raise AdvbenchError(f"{info_path}: {first_fault(error)}") from error
     data = csv_path.read_bytes()
     rows = _parse_rows(csv_path, data)
     if hashlib.sha256(data).hexdigest() != info.manifest_sha256:
@@ -209,7 +209,7 @@ def _parse_rows(path: Path, data: bytes) -> list[Row]:
             try:
                 row = Row.model_validate(fields)
             except ValidationError as error:
-                raise AdvbenchError(f"{path}, line {line}: {_first_fault(error)}") from error
+                raise AdvbenchError(f"{path}, line {line}: {first_fault(error)}") from error
             if row.sample_id.casefold() in seen:
                 raise AdvbenchError(f"{path}, line {line}: sample_id {row.sample_id} stands twice")
             seen.add(row.sample_id.casefold())
@@ -217,9 +217,3 @@ def _parse_rows(path: Path, data: bytes) -> list[Row]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise AdvbenchError(f"{path}: no UTF-8 CSV file ({error}); import it again") from error
     return rows
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    return f"{where}: {plain_message(fault)}" if where else plain_message(fault)

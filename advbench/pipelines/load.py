@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from advbench.datasets.builtin.build import build
@@ -12,15 +11,12 @@ from advbench.datasets.dataset import Dataset, open_folder
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
 from advbench.locks import folder_lock
+from advbench.progress import Feedback, Silent
 from advbench.registry import DATASETS
-
-# Called when something has to be made first: a sentence, and then done and total.
-Note = Callable[[str], None]
-Progress = Callable[[int, int], None]
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: ``ADVBENCH_CACHE``, or the user's cache folder."""
+    """Return the folder of what can be made again: ``ADVBENCH_CACHE``, or the user's cache."""
     given = os.environ.get("ADVBENCH_CACHE")
     if given:
         return Path(given)
@@ -31,16 +27,15 @@ def load_dataset(
     name: str,
     out: Path,
     split: Split = "test",
-    note: Note = lambda text: None,
-    progress: Progress = lambda done, total: None,
+    feedback: Feedback | None = None,
 ) -> Dataset:
-    """A dataset by registered name, by imported name (below ``out``), or by folder.
+    """Open a dataset by registered name, by imported name (below ``out``), or by folder.
 
     Raises:
         AdvbenchError: there is none of that name.
     """
     if name in BUILTIN:
-        return _builtin(BUILTIN[name], split, note, progress)
+        return _builtin(BUILTIN[name], split, feedback or Silent())
     imported = out / "datasets" / name
     for folder in (imported, Path(name)):
         if (folder / "dataset.json").is_file() or (folder / "manifest.csv").is_file():
@@ -61,7 +56,7 @@ def load_dataset(
     )
 
 
-def _builtin(edition: Edition, split: Split, note: Note, progress: Progress) -> Dataset:
+def _builtin(edition: Edition, split: Split, feedback: Feedback) -> Dataset:
     splits: tuple[Split, ...] = ("test",) if split == "test" else edition.splits
     what = "the test split" if split == "test" else "all splits"
     ending = "-test" if split == "test" else ""
@@ -70,10 +65,10 @@ def _builtin(edition: Edition, split: Split, note: Note, progress: Progress) -> 
         with folder_lock(folder):
             # Whoever waited finds it built.
             if not (folder / "dataset.json").is_file():
-                note(f"building {what} of the built-in dataset into {folder} (once)")
-                different = build(folder, edition, splits, progress)
+                feedback.note(f"building {what} of the built-in dataset into {folder} (once)")
+                different = build(folder, edition, splits, feedback.counting("building", "images"))
                 if different:
-                    note(
+                    feedback.note(
                         f"{different} images differ from the published manifest (another codec "
                         "build): scores may differ slightly from published ones"
                     )

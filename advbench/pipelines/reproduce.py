@@ -22,7 +22,6 @@ from advbench.defenses.ansm.training import FIRST_STAGE, Start
 from advbench.errors import AdvbenchError
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.provenance import victim_identity
-from advbench.pipelines.recipes import recipe_of
 from advbench.pipelines.train_ansm import content_of, train_ansm
 from advbench.registry import ATTACKS
 from advbench.scores.protocols import protocol
@@ -165,7 +164,7 @@ class _Run:
         """The victim's preset, the request's changes, and a strategy's on top."""
         settings = preset(victim.name, victim.size) | dict(self.request.recipe or {})
         decided = {key: value for key, value in changes.items() if value is not None}
-        return recipe_of(AnsmRecipe, settings | decided)
+        return AnsmRecipe.parse("recipe", settings | decided)
 
     def start(self, victim: Victim, recipe: AnsmRecipe) -> Start | None:
         """What the victim's network begins from."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from advbench.config import Config
 
 
-class Recipe(BaseModel):
+class Recipe(Config):
     """Settings of one training run; the same recipe and data give the same weights on one machine.
 
     Attributes:
@@ -25,8 +27,6 @@ class Recipe(BaseModel):
         precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
         ema: decay of the moving average of the weights, which is what is saved.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = 0
     objective: str = ""

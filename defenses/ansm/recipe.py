@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from advbench.config import Config
 from advbench.victims.base import Depth
 
 Positive = Annotated[int, Field(ge=1)]
@@ -14,7 +15,7 @@ Upsampling = Literal["nearest", "subpixel"]
 Rate = Annotated[float, Field(gt=0)]
 
 
-class AnsmRecipe(BaseModel):
+class AnsmRecipe(Config):
     """Settings of one training run; the same recipe, pairs and victim give the same weights.
 
     Attributes:
@@ -31,8 +32,6 @@ class AnsmRecipe(BaseModel):
         pretrained: start the encoder from ImageNet's weights (they are downloaded).
         precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = 0
     depth: Depth = "middle"

@@ -105,7 +105,7 @@ def test_a_bad_setting_is_one_line(
     assert len(message.splitlines()) == 1
     assert len(message) < 200
     if field not in kind.model_fields:
-        assert message.endswith(f"{kind.name} takes {', '.join(kind.model_fields)}")
+        assert message.endswith(f"there are {', '.join(kind.model_fields)}")
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])

@@ -10,56 +10,25 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from advbench.attacks.base import Attack
-from advbench.datasets.manifest import Split
-from advbench.defenses.base import Defense
-from advbench.errors import AdvbenchError, plain_message
-from advbench.inference.precision import Precision
-from advbench.registry import ATTACKS, DEFENSES, SUITES, VICTIMS, Registry
-from advbench.victims.base import Size
-
-Settings = dict[str, Any]
+from advbench.errors import AdvbenchError
+from advbench.pipelines.config import AttackGrid, DefenseGrid, Settings, VictimChoice
+from advbench.registry import SUITES
 
 
-class VictimChoice(BaseModel):
-    """Which network of a victim: as the options of ``advbench generate`` say it.
-
-    ``weights`` that are a path are relative to the suite's file.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    size: Size | None = None
-    weights: str = "builtin"
-
-
-class Suite(BaseModel):
-    """A validated suite.
+class Suite(AttackGrid, DefenseGrid):
+    """A validated suite; weights that are a path are relative to its file.
 
     Attributes:
         datasets: registered or imported names, or folders.
-        victims, attacks, defenses: by registry name; the undefended victim is always scored.
-        profile: of the attacks, below their own settings.
-        limit: the first so many images of each dataset.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_id: Literal["advbench.suite/1"] = Field(alias="schema")
     title: str
     datasets: Annotated[tuple[str, ...], Field(min_length=1)]
     victims: Annotated[dict[str, VictimChoice], Field(min_length=1)]
     attacks: Annotated[dict[str, Settings], Field(min_length=1)]
-    defenses: dict[str, Settings] = {}
-    profile: str = "default"
-    protocol: str = "f1/v1"
-    split: Split = "test"
-    limit: Annotated[int, Field(ge=1)] | None = None
-    seed: int = 0
-    shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
-    precision: Precision = "fp32"
 
     @cached_property
     def sha256(self) -> str:
@@ -109,25 +78,6 @@ class Suite(BaseModel):
             }
         )
 
-    def build_attacks(self) -> list[Attack]:
-        """The attacks' specifications.
-
-        Raises:
-            AdvbenchError: a setting that an attack does not have.
-        """
-        return [
-            ATTACKS.get(name).create(self.profile, **settings)
-            for name, settings in self.attacks.items()
-        ]
-
-    def build_defenses(self) -> list[Defense]:
-        """The defenses' specifications; raises as :meth:`build_attacks`."""
-        return [
-            DEFENSES.get(name).create(**settings)
-            for name, settings in self.defenses.items()
-            if name != "none"
-        ]
-
 
 def shipped_suites() -> dict[str, Path]:
     """The suites that come with advbench, by name."""
@@ -146,28 +96,11 @@ def read_suite(name: str) -> Suite:
     if not path.is_file():
         raise AdvbenchError(f"{name}: no such file; {SUITES.unknown(name)}")
     try:
-        suite = Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AdvbenchError(f"{path}: no TOML file ({error})") from error
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise AdvbenchError(f"{path}: {where}: {plain_message(fault)}") from error
-    for registry, names in (
-        (VICTIMS, suite.victims),
-        (ATTACKS, suite.attacks),
-        (DEFENSES, suite.defenses),
-    ):
-        _check_names(path, registry, names)
+    suite = Suite.parse(str(path), content)
     return suite.model_copy(update=dict(_from_file(suite, path.parent)))
-
-
-def _check_names(path: Path, registry: Registry, names: Mapping[str, Any]) -> None:
-    for name in names:
-        try:
-            registry.get(name)
-        except AdvbenchError as error:
-            raise AdvbenchError(f"{path}: {error}") from error
 
 
 def _from_file(suite: Suite, folder: Path) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,269 @@
+"""What to generate and to evaluate: one model for the command line, suite files and Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from advbench.attacks.base import Attack
+from advbench.config import Config
+from advbench.datasets.manifest import Split
+from advbench.defenses.base import Defense
+from advbench.errors import AdvbenchError
+from advbench.inference.precision import Precision
+from advbench.registry import ATTACKS, DEFENSES, VICTIMS, Registry
+from advbench.victims.base import Size, Victim
+
+Settings = dict[str, Any]
+OUT = Path("advbench-data")
+# Settings whose option on the command line has another name.
+OPTIONS = {"weights": "ansm-weights"}
+
+
+class VictimChoice(Config):
+    """Which network of a victim.
+
+    Attributes:
+        size: ``small`` or ``full``; by default what the weights are of.
+        weights: ``builtin``, ``random``, or the path of a checkpoint.
+    """
+
+    size: Size | None = None
+    weights: str = "builtin"
+
+    def load(self, name: str, device: str) -> Victim:
+        """Load the victim of that registry name."""
+        weights = None if self.weights == "random" else self.weights
+        return VICTIMS.get(name).load(size=self.size, weights=weights, device=device)
+
+
+class AttackGrid(Config):
+    """Victims × attacks × intensities on a part of a dataset.
+
+    Attributes:
+        victims: by registry name; ``all`` means the built-in ones.
+        attacks: settings by registry name, such as ``{"pgd": {"eps": [3]}}``; a list of names
+            takes the defaults, ``all`` means the built-in ones.
+        profile: of the attacks, below their own settings.
+        limit: the first so many forged images.
+        seed: of the per-image random streams.
+        shard_size: most images in a shard; fewer where they are large.
+        precision: of the victim's passes; less than fp32 must agree with it on 32 images.
+    """
+
+    victims: dict[str, VictimChoice] = Field(default_factory=dict)
+    attacks: dict[str, Settings] = Field(default_factory=dict)
+    profile: str = "default"
+    split: Split = "test"
+    limit: Annotated[int, Field(ge=1)] | None = None
+    seed: int = 0
+    shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
+    precision: Precision = "fp32"
+
+    @field_validator("victims", mode="before")
+    @classmethod
+    def _known_victims(cls, given: object) -> object:
+        return _by_name(VICTIMS, given)
+
+    @field_validator("attacks", mode="before")
+    @classmethod
+    def _known_attacks(cls, given: object) -> object:
+        return _by_name(ATTACKS, given)
+
+    def build_attacks(self) -> list[Attack]:
+        """Build the attacks' specifications.
+
+        Raises:
+            AdvbenchError: a setting that an attack does not have.
+        """
+        return [
+            ATTACKS.get(name).create(self.profile, **settings)
+            for name, settings in self.attacks.items()
+        ]
+
+
+class DefenseGrid(Config):
+    """Defenses at their strengths, and how maps are scored.
+
+    Attributes:
+        defenses: settings by registry name, as attacks; the undefended victim is always scored.
+        protocol: the F1 rule.
+    """
+
+    defenses: dict[str, Settings] = Field(default_factory=dict)
+    protocol: str = "f1/v1"
+
+    @field_validator("defenses", mode="before")
+    @classmethod
+    def _known_defenses(cls, given: object) -> object:
+        return _by_name(DEFENSES, given)
+
+    def build_defenses(self) -> list[Defense]:
+        """Build the defenses' specifications, but for ``none``.
+
+        Raises:
+            AdvbenchError: a setting that a defense does not have.
+        """
+        return [
+            DEFENSES.get(name).create(**settings)
+            for name, settings in self.defenses.items()
+            if name != "none"
+        ]
+
+
+class GenerateConfig(AttackGrid):
+    """What ``advbench generate`` makes.
+
+    Attributes:
+        dataset: a registered or imported name, or a folder.
+        repair: check all that is there, and make damaged shards again.
+        device: a torch device name, or ``auto`` for a GPU where there is one.
+        out: the output folder.
+    """
+
+    dataset: str = "builtin"
+    repair: bool = False
+    device: str = "auto"
+    out: Path = OUT
+
+
+class EvaluateConfig(DefenseGrid):
+    """What ``advbench evaluate`` scores.
+
+    Attributes:
+        victims, datasets: only these; empty for all that there are shards of.
+        weights: the checkpoint that the shards were made with, where it is a user's own.
+        limit: the first so many images of each variant.
+        seed: of random defenses.
+        where_possible: leave out a trained defense before a victim that it has no network for.
+        device, out: as in :class:`GenerateConfig`.
+    """
+
+    victims: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    weights: str | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    seed: int = 0
+    where_possible: bool = False
+    device: str = "auto"
+    out: Path = OUT
+
+
+class TrainVictimConfig(Config):
+    """What ``advbench train victim`` trains.
+
+    Attributes:
+        victim: by registry name.
+        dataset: a registered or imported name, or a folder, with a training split.
+        to: folder of the run; ``runs/VICTIM-SIZE-DATASET`` where None.
+        start: weights to start from: a checkpoint, or ``builtin``; random ones where None.
+        recipe: fields of the recipe that differ from the victim's own.
+        device, out: as in :class:`GenerateConfig`.
+    """
+
+    victim: str
+    size: Size = "small"
+    dataset: str = "builtin"
+    to: Path | None = None
+    start: str | None = None
+    recipe: Settings = Field(default_factory=dict)
+    device: str = "auto"
+    out: Path = OUT
+
+
+class TrainAnsmConfig(Config):
+    """What ``advbench train ansm`` trains.
+
+    Attributes:
+        victim: the victim that it is to protect, by registry name.
+        choice: which network of that victim.
+        size: of ANSM; the victim's where None.
+        to: folder of the run; ``runs/ansm-VICTIM-SIZE-DATASET`` where None.
+        start: a file of ANSM weights, or the victim whose shipped ones they are.
+        recipe: fields of the recipe that differ from the victim's preset.
+        limit: the first so many training images.
+        dataset, device, out: as in :class:`TrainVictimConfig`.
+    """
+
+    victim: str
+    choice: VictimChoice = VictimChoice()
+    size: Size | None = None
+    dataset: str = "builtin"
+    to: Path | None = None
+    start: str | None = None
+    recipe: Settings = Field(default_factory=dict)
+    limit: Annotated[int, Field(ge=1)] | None = None
+    device: str = "auto"
+    out: Path = OUT
+
+
+def spread(
+    registry: Registry, names: Sequence[str], options: Mapping[str, Any], profile: str = "default"
+) -> dict[str, Settings]:
+    """Give each named attack or defense the options that it takes.
+
+    Args:
+        options: by field name; empty values count as not given.
+
+    Raises:
+        AdvbenchError: an option that none of them takes.
+    """
+    classes = {name: registry.get(name) for name in expand(registry, names)}
+    given = {key: value for key, value in options.items() if value not in (None, (), [])}
+    for key, value in given.items():
+        if all(key not in found.model_fields for found in classes.values()):
+            known = sorted({OPTIONS.get(f, f) for c in classes.values() for f in c.model_fields})
+            raise AdvbenchError(
+                f"{OPTIONS.get(key, key)}: no setting of {', '.join(classes)}; there are "
+                f"{', '.join(known) or 'none'}{_other_name(key, value, classes)}"
+            )
+    return {
+        name: {key: value for key, value in given.items() if key in found.model_fields}
+        for name, found in classes.items()
+    }
+
+
+def expand(registry: Registry, names: Sequence[str] | str) -> list[str]:
+    """Expand ``all`` to the built-in names.
+
+    Raises:
+        AdvbenchError: an unknown name, told with the nearest ones.
+    """
+    wanted = [names] if isinstance(names, str) else list(names)
+    if "all" in wanted:
+        return registry.standard()
+    for name in wanted:
+        registry.get(name)
+    return wanted
+
+
+def _by_name(registry: Registry, given: object) -> object:
+    """Accept a name, a list of names or a mapping; refuse names that are not registered."""
+    if isinstance(given, str | list | tuple):
+        given = {name: {} for name in given} if not isinstance(given, str) else {given: {}}
+    if not isinstance(given, Mapping):
+        return given  # told by the type of the field
+    try:
+        if "all" in given:
+            return dict.fromkeys(registry.standard(), given["all"])
+        for name in given:
+            registry.get(name)
+    except AdvbenchError as error:
+        raise ValueError(str(error)) from error
+    return given
+
+
+def _other_name(key: str, value: Any, classes: Mapping[str, Any]) -> str:
+    """Tell the name of the intensity, and of gradient steps, where those of another attack were
+    given."""
+    if key not in ("eps", "steps") or not any(
+        hasattr(c, "intensity_field") for c in classes.values()
+    ):
+        return ""
+    theirs = ", ".join(sorted({found.intensity_field for found in classes.values()}))
+    steps = value[0] if isinstance(value, list | tuple) else value
+    iterated = key == "steps" and any("iterations" in c.model_fields for c in classes.values())
+    return f"; the intensity is {theirs}" + (f", gradient steps are iterations={steps}" * iterated)

@@ -1,0 +1,98 @@
+"""Run ``train victim`` and ``train ansm`` from their configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from advbench.defenses.ansm.recipe import AnsmRecipe, preset
+from advbench.defenses.ansm.training import Start
+from advbench.engines.processes import Processes
+from advbench.inference.devices import torch_device
+from advbench.pipelines import train, train_ansm
+from advbench.pipelines.config import TrainAnsmConfig, TrainVictimConfig
+from advbench.pipelines.load import load_dataset
+from advbench.progress import Feedback, Silent
+from advbench.registry import VICTIMS
+from advbench.training.recipe import Recipe
+from advbench.training.task import Epoch
+
+
+def train_victim(
+    config: TrainVictimConfig,
+    feedback: Feedback | None = None,
+    processes: Processes | None = None,
+) -> Path:
+    """Train a victim, or resume after the last finished epoch; the weights' path.
+
+    Raises:
+        AdvbenchError: an unknown name or field, no training or no validation split, weights that
+            do not fit.
+    """
+    feedback = feedback or Silent()
+    cls = VICTIMS.get(config.victim)
+    recipe = Recipe.parse("recipe", cls.recipes.get(config.size, {}) | config.recipe)
+    device = (processes.device if processes else None) or torch_device(config.device)
+    start = (
+        cls.load(size=config.size, weights=config.start, device=device) if config.start else None
+    )
+    data = load_dataset(config.dataset, config.out, "train", feedback)
+
+    def report(epoch: Epoch) -> None:
+        feedback.note(
+            f"epoch {epoch.epoch + 1}/{recipe.epochs}: loss {epoch.loss:.4f}, "
+            f"validation F1 {epoch.scores['val_f1']:.4f}, {epoch.seconds:.0f} s"
+        )
+
+    folder = config.to or Path("runs") / f"{config.victim}-{config.size}-{data.id}"
+    return train.train_victim(
+        cls,
+        config.size,
+        data,
+        recipe,
+        folder,
+        device=device,
+        report=report,
+        steps=feedback.counting("training", "steps"),
+        processes=processes,
+        start=start,
+    )
+
+
+def train_ansm_for(
+    config: TrainAnsmConfig, feedback: Feedback | None = None, processes: Processes | None = None
+) -> Path:
+    """Train ANSM for a victim, or resume after the last finished epoch; the weights' path.
+
+    Raises:
+        AdvbenchError: as :func:`train_victim`.
+    """
+    feedback = feedback or Silent()
+    device = (processes.device if processes else None) or torch_device(config.device)
+    victim = config.choice.load(config.victim, device)
+    recipe = AnsmRecipe.parse("recipe", preset(config.victim, victim.size) | config.recipe)
+    size = config.size or victim.size
+    start = Start.read(config.start, size, recipe.upsampling) if config.start else None
+    data = load_dataset(config.dataset, config.out, "train", feedback)
+    epochs = recipe.epochs_first + recipe.epochs_mgr
+
+    def report(epoch: Epoch) -> None:
+        feedback.note(
+            f"epoch {epoch.epoch + 1}/{epochs} ({epoch.stage}): loss {epoch.loss:.4g}, "
+            f"validation RP {epoch.scores['val_rp_original']:.1f} on originals, "
+            f"{epoch.scores['val_rp_fgsm']:.1f} on FGSM, {epoch.seconds:.0f} s"
+        )
+
+    return train_ansm.train_ansm(
+        victim,
+        size,
+        data,
+        recipe,
+        config.to or Path("runs") / f"ansm-{config.victim}-{size}-{data.id}",
+        config.out / "shards",
+        limit=config.limit,
+        progress=feedback.counting("FGSM pairs", "images"),
+        report=report,
+        steps=feedback.counting("training", "steps"),
+        processes=processes,
+        start=start,
+    )

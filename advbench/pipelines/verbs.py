@@ -1,0 +1,151 @@
+"""Run ``generate`` and ``evaluate`` from their configuration: names become objects here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from advbench.attacks.base import Attack
+from advbench.defenses.base import Defense
+from advbench.engines.units import Engine
+from advbench.errors import AdvbenchError
+from advbench.inference.devices import torch_device
+from advbench.pipelines import evaluate as scoring
+from advbench.pipelines import generate as making
+from advbench.pipelines.config import EvaluateConfig, GenerateConfig
+from advbench.pipelines.load import load_dataset
+from advbench.pipelines.provenance import victim_identity
+from advbench.progress import Feedback, Silent
+from advbench.registry import VICTIMS
+from advbench.scores.protocols import protocol
+from advbench.victims.base import Victim
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What ``generate`` did before one victim.
+
+    Attributes:
+        dataset: its name in shards and records, such as ``builtin-val``.
+        sample_ids: the images, in order.
+        summary: adversarial images made and found, passes, seconds.
+    """
+
+    victim: Victim
+    dataset: str
+    sample_ids: tuple[str, ...]
+    summary: making.Summary
+
+
+def generate(
+    config: GenerateConfig,
+    *,
+    victims: Sequence[Victim] = (),
+    attacks: Sequence[Attack] = (),
+    feedback: Feedback | None = None,
+    engine: Engine | None = None,
+) -> list[Generated]:
+    """Make the adversarial images that are missing.
+
+    Args:
+        victims: loaded ones, beside those that the configuration names.
+        attacks: specifications, beside those that the configuration names.
+
+    Raises:
+        AdvbenchError: no victim or no attack, weights given for several victims, no forged images,
+            and what :func:`advbench.pipelines.generate.generate` raises.
+    """
+    feedback = feedback or Silent()
+    wanted = [*config.build_attacks(), *attacks]
+    if not wanted or not (config.victims or victims):
+        raise AdvbenchError("nothing to generate: give at least one victim and one attack")
+    data = load_dataset(config.dataset, config.out, config.split, feedback)
+    rows = data.select(config.split, label=1, limit=config.limit)
+    if not rows:
+        raise AdvbenchError(
+            f"dataset {config.dataset}: no forged images in its {config.split} split"
+        )
+    device = torch_device(config.device)
+    named = (choice.load(name, device) for name, choice in config.victims.items())
+    found = []
+    for victim in (*victims, *named):
+        request = making.Request(
+            data,
+            rows,
+            victim,
+            wanted,
+            config.out,
+            config.seed,
+            config.shard_size,
+            config.repair,
+            config.precision,
+        )
+        summary = making.generate(request, feedback.measured_in("passes"), engine)
+        names = tuple(row.sample_id for row in rows)
+        found.append(Generated(victim, request.name, names, summary))
+    return found
+
+
+def evaluate(
+    config: EvaluateConfig,
+    *,
+    victims: Sequence[Victim] = (),
+    defenses: Sequence[Defense] = (),
+    samples: frozenset[str] | None = None,
+    variants: frozenset[str] | None = None,
+    feedback: Feedback | None = None,
+    engine: Engine | None = None,
+) -> scoring.Summary:
+    """Score the cells that are missing.
+
+    Args:
+        victims: loaded ones, for shards that were made with their weights.
+        defenses: specifications, beside those that the configuration names.
+        samples, variants: only these images and attacks.
+
+    Raises:
+        AdvbenchError: what :func:`advbench.pipelines.evaluate.evaluate` raises.
+    """
+    request = scoring.Request(
+        config.out,
+        [*config.build_defenses(), *defenses],
+        protocol(config.protocol),
+        config.victims or tuple(victim.name for victim in victims),
+        config.datasets,
+        config.limit,
+        config.seed,
+        samples,
+        variants,
+        where_possible=config.where_possible,
+    )
+    device = torch_device(config.device)
+
+    def load(identity: dict[str, str]) -> Victim:
+        for victim in victims:
+            if victim_identity(victim) == identity:
+                return victim
+        return load_identified(identity, config.weights, device)
+
+    report = (feedback or Silent()).measured_in("images × defenses")
+    return scoring.evaluate(request, load, report, engine)
+
+
+def load_identified(identity: dict[str, str], weights: str | None, device: str) -> Victim:
+    """Load the victim that shards were made with.
+
+    Raises:
+        AdvbenchError: they were made with a user's own weights, and none are given.
+    """
+    label = identity["weights"]
+    source: str | None = weights or "builtin"
+    seed = 0
+    if label.startswith("random:"):
+        source, seed = None, int(label.removeprefix("random:"))
+    elif not weights and label.startswith("file:"):
+        raise AdvbenchError(
+            f"victim {identity['name']}: the shards were made with a checkpoint whose sha256 "
+            f"begins with {label.removeprefix('file:')}; give it with --weights PATH"
+        )
+    return VICTIMS.get(identity["name"]).load(
+        size=identity["size"], weights=source, device=device, seed=seed
+    )
