@@ -15,9 +15,15 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from advbench.errors import AdvbenchError
+from advbench.victims.archives import check_pickles, unpacked
 
-# Where training scripts put the weights among episode, optimizer and settings.
-_NESTED_UNDER = ("state_dict", "model")
+# Where training scripts put the weights among episode, optimizer and settings; a moving average is
+# taken where there is nothing else.
+_NESTED_UNDER = (
+    *("state_dict", "model", "model_state_dict", "net", "network", "module"),
+    *("ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model"),
+)
+_DEEPEST = 3
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _SAFETENSORS_HEADER_LIMIT = 100_000_000
 
@@ -34,7 +40,8 @@ def read_checkpoint(path: Path) -> tuple[str, dict[str, Tensor]]:
     remedy = "give --weights the path of a checkpoint"
     try:
         if not path.is_file():
-            fault = "is a folder, not a weights file" if path.is_dir() else "no such weights file"
+            fault = "is a folder" if path.is_dir() else "is a pipe or a device"
+            fault = f"{fault}, not a weights file" if path.exists() else "no such weights file"
             raise AdvbenchError(f"{path}: {fault}; {remedy}")
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -59,18 +66,22 @@ def refuse_diverged(path: Path, state: Mapping[str, Tensor], own: Mapping[str, T
 
 
 def _content(path: Path, file: BinaryIO) -> Any:
-    head = file.read(24)
-    file.seek(0)
     try:
+        file = unpacked(file)
+        head = file.read(24)
+        file.seek(0)
         # Asked first: the length that a safetensors file begins with may look like a pickle.
         if _is_safetensors(head):
             return load_safetensors(file.read())
         if head.startswith((_ZIP, _PICKLE)):
+            check_pickles(file)
             # CoDE's file holds its settings in a Namespace: allowed here, and looked at nowhere.
             with torch.serialization.safe_globals([argparse.Namespace]), catch_warnings():
                 simplefilter("ignore")  # torch's remarks on old formats
                 return torch.load(file, map_location="cpu", weights_only=True)
         fault = f"it begins with {head!r}" if head else "it is empty"
+    except AdvbenchError as error:
+        fault = str(error)
     except Exception as error:  # damaged bytes make the parsers raise errors of many types
         needed = re.search(r"GLOBAL (\S{1,80})", str(error))
         if needed:
@@ -98,8 +109,9 @@ def _reason(error: Exception) -> str:
 
 def _state(path: Path, content: Any) -> dict[str, Tensor]:
     if isinstance(content, dict):
-        nested = (content.get(key) for key in _NESTED_UNDER)
-        content = next((value for value in nested if isinstance(value, dict)), content)
+        for _ in range(_DEEPEST):
+            nested = (content.get(key) for key in _NESTED_UNDER)
+            content = next((value for value in nested if isinstance(value, dict)), content)
     fault = _fault(content)
     if fault:
         raise AdvbenchError(

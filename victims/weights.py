@@ -18,9 +18,12 @@ from advbench.errors import AdvbenchError
 from advbench.registry import VICTIMS
 from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
 
-# Prefix that the authors' files put before every key, with what lies beside it and is dropped:
-# DataParallel; IF-OSN's detector beside its simulator of social networks.
-_WRAPPERS: dict[str, tuple[str, ...]] = {"module.": (), "det_net.": ("osn_net.",)}
+# Prefix that files put before every key, with what lies beside it and is dropped: DataParallel,
+# torch.compile, Lightning; IF-OSN's detector beside its simulator of social networks.
+_WRAPPERS: dict[str, tuple[str, ...]] = {
+    **{"module.": (), "_orig_mod.": (), "model.": (), "net.": (), "network.": ()},
+    "det_net.": ("osn_net.",),
+}
 # Counters that eval mode ignores; files of PyTorch before 0.4.1 lack them.
 _OPTIONAL = ".num_batches_tracked"
 _LIKENESS = 0.5
@@ -107,11 +110,11 @@ def _unwrapped(
 ) -> dict[str, Tensor]:
     """What a file holds for a network of keys ``own``, under the network's names."""
     state = dict(content)
-    for prefix, beside in _WRAPPERS.items():
-        wrapped = any(key.startswith(prefix) for key in state)
-        if wrapped and not state.keys() & own:
-            inside = {key: value for key, value in state.items() if not key.startswith(beside)}
-            state = {key.removeprefix(prefix): value for key, value in inside.items()}
+    for _ in range(len(_WRAPPERS)):  # one may stand within another
+        for prefix, beside in _WRAPPERS.items():
+            if not state.keys() & own and any(key.startswith(prefix) for key in state):
+                inside = {key: value for key, value in state.items() if not key.startswith(beside)}
+                state = {key.removeprefix(prefix): value for key, value in inside.items()}
     return {key: value for key, value in state.items() if not key.startswith(dead_keys)}
 
 

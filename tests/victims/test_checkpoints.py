@@ -44,6 +44,21 @@ def zipped(*names: str) -> bytes:
     return buffer.getvalue()
 
 
+def zip_of(contents: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def with_pickle(content: bytes) -> bytes:
+    """A file of torch.save whose pickle is another."""
+    with zipfile.ZipFile(io.BytesIO(saved(STATE))) as archive:
+        there = {member.filename: archive.read(member) for member in archive.infolist()}
+    return zip_of({n: content if n.endswith("data.pkl") else c for n, c in there.items()})
+
+
 def scripted() -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings(action="ignore"):
@@ -70,6 +85,11 @@ FORMATS = {
     ),
     "code, legacy": lambda: legacy({"state_dict": STATE, "args": SETTINGS}),
     "imdlbenco": lambda: saved({"model": STATE, "optimizer": OPTIMIZER, "args": SETTINGS}),
+    "common name": lambda: saved({"model_state_dict": STATE, "loss": 0.25}),
+    "moving average": lambda: saved({"ema": {"module": STATE}, "epoch": 3}),
+    "nested twice": lambda: saved({"state_dict": {"state_dict": STATE}}),
+    "in a zip": lambda: zip_of({"best.pth": saved(STATE)}),
+    "legacy in a zip": lambda: zip_of({"run/best.pth": legacy(STATE)}),
 }
 
 
@@ -154,9 +174,23 @@ UNREADABLE = {
     "start of a legacy": (lambda: legacy(STATE)[:60], ""),
     "truncated safetensors": (lambda: save_safetensors(STATE)[:-4], ""),
     "start of a safetensors": (lambda: save_safetensors(STATE)[:20], ""),
-    "zip without pickle": (lambda: zipped("w/readme.txt"), ""),
-    "zip of a flat file": (lambda: zipped("readme.txt"), ""),
-    "empty zip": (zipped, "it begins with b'PK"),
+    "zip without pickle": (lambda: zipped("w/readme.txt"), "a zip archive of 1 files"),
+    "zip of a flat file": (lambda: zipped("readme.txt"), "a zip archive of 1 files"),
+    "zip of two weights files": (
+        lambda: zip_of({"a.pth": saved(STATE), "b.pth": saved(STATE)}),
+        "a zip archive of 2 files, none of them the content of a torch.save; unpack it",
+    ),
+    "zip that grows": (lambda: zip_of({"a.pth": bytes(50 << 20)}), "that holds 52,428,800"),
+    "global with a long name": (
+        lambda: with_pickle(b"\x80\x02c" + b"a" * 200_000 + b"\nb\nq\x00."),
+        "its pickle holds a text of 200,002 characters",
+    ),
+    "legacy global with a long name": (
+        lambda: b"\x80\x02c" + b"a" * 200_000 + b"\nb\nq\x00.",
+        "its pickle holds a text of 200,002 characters",
+    ),
+    "pickle of absurd size": (lambda: with_pickle(bytes(70 << 20)), "that holds"),
+    "empty zip": (zipped, "a zip archive of 0 files"),
     "pickle of another protocol": (lambda: pickle.dumps({"a": 1}, protocol=4), ""),
     "script": (scripted, "TorchScript"),
 }
@@ -167,9 +201,9 @@ NO_STATE = {
     "empty": (lambda: saved({}), "it is empty"),
     "empty safetensors": (lambda: save_safetensors({}), "it is empty"),
     "empty inside": (lambda: saved({"state_dict": {}, "episode": 1}), "it is empty"),
-    "nested twice": (
-        lambda: saved({"state_dict": {"state_dict": STATE}}),
-        "'state_dict' is of type dict",
+    "nested four times": (
+        lambda: saved({"model": {"model": {"model": {"model": STATE}}}}),
+        "'model' is of type dict",
     ),
     "under another key": (lambda: saved({"weights": STATE}), "'weights' is of type dict"),
     "number": (lambda: saved(STATE | {"step": 1}), "'step' is of type int"),
@@ -225,7 +259,7 @@ def test_paths(tmp_path):
     assert "is a folder, not a weights file" in refusal(tmp_path)
     assert "no such weights file; give --weights" in refusal(tmp_path / "nothing.pth")
     assert "File name too long" in refusal(tmp_path / ("n" * 300))
-    assert "no such weights file" in refusal(Path(os.devnull))
+    assert "is a pipe or a device" in refusal(Path(os.devnull))
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root reads everything")
@@ -254,3 +288,9 @@ def test_tensors_are_those_of_the_sum(tmp_path, monkeypatch, form):
     sha256, state = read_checkpoint(path)
     assert sha256 == expected
     assert state.keys() == STATE.keys()
+
+
+def test_pipes_and_devices_are_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    assert "is a pipe or a device, not a weights file" in refusal(tmp_path / "pipe.pth")
+    assert "is a pipe or a device, not a weights file" in refusal(Path("/dev/zero"))

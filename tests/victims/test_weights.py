@@ -295,6 +295,16 @@ def test_what_lies_beside_the_detector_is_its_simulator_alone(tmp_path, toy_stat
     assert message == "does not fit toy (full): 1 unknown keys (first: other.weight)"
 
 
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "model.net."]
+)
+def test_prefixes_of_training_scripts_are_taken_off(tmp_path, toy_state, prefix):
+    """torch.compile, DataParallel and Lightning, alone or one within another."""
+    content = {"state_dict": {prefix + key: value for key, value in toy_state.items()}}
+    loaded = load_toy(tmp_path / "w.ckpt", content).network.state_dict()
+    assert all(torch.equal(loaded[key], toy_state[key]) for key in loaded)
+
+
 def test_own_names_that_look_like_a_prefix(tmp_path):
     shapes = [("module.weight", [2, 2]), ("module.bias", [2])]
     source = network_of(shapes)
