@@ -18,7 +18,7 @@ from torch import Tensor
 from advbench.attacks.regions import Region, region_mask
 from advbench.contracts import check_images
 from advbench.errors import AdvbenchError, first_fault
-from advbench.images import quantise, to_unit
+from advbench.images import pixels_sha256, quantise, to_unit
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.precision import Precision, at_precision
 from advbench.inference.runner import BatchRunner
@@ -173,7 +173,7 @@ class Attack(BaseModel, ABC):
         victim: Victim,
         images: Tensor,
         masks: Tensor,
-        ids: Sequence[str],
+        ids: Sequence[str] | None = None,
         *,
         seed: int = 0,
         batch: int | None = None,
@@ -185,7 +185,8 @@ class Attack(BaseModel, ABC):
         Args:
             images: uint8 N×3×H×W at the victim's working size; left as they are.
             masks: bool N×H×W or N×1×H×W, True = forged.
-            ids: N names; the keys of the per-image random streams.
+            ids: N names, each once; the keys of the per-image random streams. By default the
+                SHA-256 of the pixels.
             batch: most rows that meet the victim at once; by default 1 on the CPU, where each
                 torch thread takes a row of its own, and on a GPU as many as fit.
             precision: of the victim's passes.
@@ -200,6 +201,7 @@ class Attack(BaseModel, ABC):
                 the attack returns breaks a rule, or is NaN or infinite.
         """
         _check(images, masks, ids)
+        ids = ids or [pixels_sha256(image.permute(1, 2, 0).cpu().numpy()) for image in images]
         if self.needs_gradients and not victim.differentiable:
             raise AdvbenchError(
                 f"attack {self.name}: follows gradients, and victim {victim.name} has none; take "
@@ -264,12 +266,26 @@ class Attack(BaseModel, ABC):
         victim: Victim,
         images: Tensor,
         masks: Tensor,
-        ids: Sequence[str],
+        ids: Sequence[str] | None = None,
         *,
         seed: int = 0,
         batch: int | None = None,
     ) -> dict[str, Tensor]:
-        """As :meth:`run`, the uint8 images alone: ``{"pgd-1": N×3×H×W, ...}``."""
+        """Attack images, as :meth:`run` does, and return the uint8 images alone.
+
+        Args:
+            images: N×3×H×W, uint8, or float in [0, 1], which is rounded to grey levels first.
+
+        Returns:
+            uint8 N×3×H×W by variant: ``{"pgd-1": ..., "pgd-2": ...}``.
+
+        Raises:
+            ValueError: float images outside [0, 1], and what :meth:`run` raises.
+        """
+        if images.is_floating_point():
+            if len(images) and not 0 <= images.min() <= images.max() <= 1:
+                raise ValueError("float images must be in [0, 1]")
+            images = images.mul(255).round().to(torch.uint8)
         results = self.run(victim, images, masks, ids, seed=seed, batch=batch)
         return {variant: result.images for variant, result in results.items()}
 
@@ -302,11 +318,11 @@ def _stored(
     return found
 
 
-def _check(images: Tensor, masks: Tensor, ids: Sequence[str]) -> None:
+def _check(images: Tensor, masks: Tensor, ids: Sequence[str] | None) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be uint8 N×3×H×W, not {images.dtype} {tuple(images.shape)}")
     flat, channel = (len(images), *images.shape[2:]), (len(images), 1, *images.shape[2:])
     if masks.dtype != torch.bool or tuple(masks.shape) not in (flat, channel):
         raise ValueError(f"masks must be bool N×H×W, not {masks.dtype} {tuple(masks.shape)}")
-    if len(ids) != len(images) or len(set(ids)) != len(ids):
+    if ids is not None and (len(ids) != len(images) or len(set(ids)) != len(ids)):
         raise ValueError("ids must be as many as images, each once")

@@ -44,7 +44,7 @@ STRANGERS = {
 FRIENDS = {"advbench.defenses.ansm": {"advbench.victims", "advbench.training"}}
 
 # What stands outside the floors and may know all of them.
-ENTRANCES = {"advbench", "advbench.__main__"}
+ENTRANCES = {"advbench", "advbench.__main__", "advbench.api", "advbench.evaluation"}
 
 
 def modules() -> list[tuple[str, Path]]:

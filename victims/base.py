@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from advbench.contracts import check_finite, check_logits, unchanged
 from advbench.errors import AdvbenchError
-from advbench.images import Image
+from advbench.images import Image, to_unit
 from advbench.victims.weights import Weights, card_of, load_network_weights
 
 Depth = Literal["shallow", "middle", "topmost"]
@@ -136,6 +136,17 @@ class Victim(ABC):
     @abstractmethod
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         """Modules whose outputs are the features of a third of the network, by name."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map images to probabilities of forgery.
+
+        Args:
+            images: N×3×H×W at the working size, uint8, or float in [0, 1].
+
+        Returns:
+            float N×1×H×W in [0, 1].
+        """
+        return self.probabilities(to_unit(images) if images.dtype == torch.uint8 else images)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """float [0, 1] N×3×H×W → probability of forgery N×1×H×W.

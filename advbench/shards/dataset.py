@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from advbench.errors import AdvbenchError
+from advbench.images import fit_mask
 from advbench.shards.reader import Handles, Originals, ShardEntry
 from advbench.shards.schema import ADVERSARIAL
 from advbench.shards.store import ShardStore
@@ -14,12 +15,16 @@ from advbench.shards.store import ShardStore
 class ShardDataset:
     """Every adversarial image below an output folder, as a map-style dataset.
 
-    An item is a dict: ``image`` and ``original`` (uint8 H×W×3), ``mask`` (bool, at the ground
-    truth's size), ``sample_id``, ``dataset``, ``victim``, ``variant``. Files are opened where they
-    are read, so it works in the workers of a torch ``DataLoader``.
+    An item is a dict: ``image`` and ``original`` (uint8 H×W×3), ``mask`` (bool H×W),
+    ``sample_id``, ``dataset``, ``victim``, ``variant``; torch's default collate stacks items of one
+    size. Files are opened where they are read, so it works in the workers of a ``DataLoader``.
+
+    Args:
+        native_masks: give masks at the ground truth's own size, not at the image's.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, native_masks: bool = False) -> None:
+        self._native_masks = native_masks
         store = ShardStore(Path(folder) / "shards")
         entries = store.entries()
         if not entries:
@@ -49,7 +54,7 @@ class ShardDataset:
         return {
             "image": self._open(entry.path).adversarial(number, original),
             "original": original,
-            "mask": mask,
+            "mask": mask if self._native_masks else fit_mask(mask, original),
             "sample_id": entry.sample_ids[number],
             "dataset": settings.dataset,
             "victim": settings.victim["name"],
