@@ -11,6 +11,7 @@ import click
 from advbench.cli.board import show_board, tell_missing
 from advbench.cli.options import json_option, out_option
 from advbench.cli.site import site
+from advbench.cli.submit import add, check
 from advbench.errors import AdvbenchError
 
 
@@ -19,7 +20,8 @@ def leaderboard() -> None:
     """Rank defenses by what they recover."""
 
 
-leaderboard.add_command(site)
+for command in (site, check, add):
+    leaderboard.add_command(command)
 
 
 @leaderboard.command()

@@ -27,6 +27,7 @@ VERBS = {
     "run": ("suite", "Generate and evaluate a whole suite, resumably."),
     "reproduce": ("reproduce", "The paper's Tables III to VI, ours beside the published figures."),
     "leaderboard": ("leaderboard", "Rank defenses by what they recover."),
+    "submit": ("submit", "Pack a defense's records for a leaderboard."),
     "show": ("show", "Draw images under attack, behind defenses."),
     "report": ("report", "One HTML page: verdicts, tables, curves, pictures."),
 }
