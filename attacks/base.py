@@ -20,7 +20,6 @@ from advbench.contracts import check_images
 from advbench.errors import AdvbenchError, first_fault
 from advbench.images import pixels_sha256, quantise, to_unit
 from advbench.inference.numerics import deterministic_mode
-from advbench.inference.precision import Precision, at_precision
 from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
@@ -177,7 +176,6 @@ class Attack(BaseModel, ABC):
         *,
         seed: int = 0,
         batch: int | None = None,
-        precision: Precision = "fp32",
         runner: BatchRunner | None = None,
     ) -> dict[str, Result]:
         """Attack uint8 images.
@@ -189,7 +187,6 @@ class Attack(BaseModel, ABC):
                 SHA-256 of the pixels.
             batch: most rows that meet the victim at once; by default 1 on the CPU, where each
                 torch thread takes a row of its own, and on a GPU as many as fit.
-            precision: of the victim's passes.
             runner: whose threads are used; by default one of its own.
 
         Returns:
@@ -212,13 +209,12 @@ class Attack(BaseModel, ABC):
         images = images.to(victim.device)
         results = {}
         own = runner or BatchRunner(victim.device, reentrant=victim.reentrant)
-        with deterministic_mode(victim.network, precision), nullcontext() if runner else own:
+        with deterministic_mode(victim.network, victim.numerics), nullcontext() if runner else own:
             sized = own.sized(self.work_on(victim, images.shape[2:]), batch)
             # Made within, so that images of a caller's inference_mode can be used.
             x = to_unit(images).contiguous()
             y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
-            seen = at_precision(victim, precision).guarded()
-            found = self.perturb(seen, x, y, ids=ids, seed=seed, runner=sized)
+            found = self.perturb(victim.guarded(), x, y, ids=ids, seed=seed, runner=sized)
             self._check_found(found, victim, x, ids)
             region = region_mask(self.region, y)
             one_by_one = own.sized("storing", 1)

@@ -1,12 +1,12 @@
-"""What folding batch normalisation, the layout of tensors and torch.compile change.
+"""What fast numerics, the layout of tensors and torch.compile change.
 
     python benchmarks/parity.py [--victim ifosn] [--images 4] [--csv PATH]
 
-Each row compares the small victim as it is (channels-last, nothing folded) with the same one folded
-(convolution + batch normalisation where one follows the other), in contiguous layout, or behind
-torch.compile: how many times faster a gradient is, once it is compiled, the share of pixels of FGSM
-and PGD images (φ = 3) that differ, and the largest difference of F1 on them. Rounding turns the
-signs of the smallest gradients, and an iterated attack then goes another way.
+Each row compares the small victim as it is (channels-last, nothing folded) with the same one at
+fast numerics (batch normalisation folded), in contiguous layout, or behind torch.compile: how many
+times faster a gradient is, once it is compiled, the share of pixels of FGSM and PGD images (φ = 3)
+that differ, and the largest difference of F1 on them. Rounding turns the signs of the smallest
+gradients, and an iterated attack then goes another way.
 """
 
 from __future__ import annotations
@@ -20,63 +20,26 @@ from typing import Any
 import click
 import torch
 from timing import put_out, ratio, table_options, turns
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch import Tensor
 
 import advbench
 from advbench.attacks.gradient import InputGradient
 from advbench.cli.progress import Progress
 from advbench.images import fit_mask, to_tensor, to_unit
+from advbench.inference.fast import with_numerics
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
-from advbench.pipelines.agreement import f1_of
 from advbench.pipelines.load import cache_folder, load_dataset
 from advbench.registry import VICTIMS
+from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
 
 SPEED_REPEATS, GRADIENTS = 7, 4
 
 
-def fold(victim: Victim, image: Tensor) -> Victim:
-    """A copy in which each batch normalisation is part of the convolution before it, where a
-    forward pass shows that it has one of its own."""
-    twin = copy.deepcopy(victim)
-    made_by: dict[int, nn.Conv2d] = {}
-    outputs: list[Tensor] = []  # kept, so that no two have the same id
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-
-    def after(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d):
-            made_by[id(output)] = module
-            outputs.append(output)
-        elif isinstance(module, nn.BatchNorm2d) and id(inputs[0]) in made_by:
-            pairs.append((made_by[id(inputs[0])], module))
-
-    hooks = [module.register_forward_hook(after) for module in twin.network.modules()]
-    with torch.no_grad():
-        twin.logits(image)
-    for hook in hooks:
-        hook.remove()
-    for pair in dict.fromkeys(pairs):
-        if any(len({one[k] for one in pairs if one[1 - k] is pair[1 - k]}) > 1 for k in (0, 1)):
-            continue  # shared by several
-        _absorb(twin.network, *pair)
-    return twin
-
-
-def _absorb(network: nn.Module, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    conv.weight, conv.bias = fuse_conv_bn_weights(
-        conv.weight,
-        conv.bias,
-        norm.running_mean,
-        norm.running_var,
-        norm.eps,
-        norm.weight,
-        norm.bias,
-    )
-    (name,) = (name for name, module in network.named_modules() if module is norm)
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, nn.Identity())
+def fast(victim: Victim, image: Tensor) -> Victim:
+    """A twin at fast numerics: batch normalisation folded."""
+    return with_numerics(victim, "fast")
 
 
 def contiguous(victim: Victim, image: Tensor) -> Victim:
@@ -94,7 +57,7 @@ def compiled(victim: Victim, image: Tensor) -> Victim:
 
 
 WAYS: dict[str, Callable[[Victim, Tensor], Victim]] = {
-    "folded": fold,
+    "fast": fast,
     "contiguous": contiguous,
     "compiled": compiled,
 }
@@ -167,6 +130,14 @@ def compared(
         row[f"{name}_pixels"] = round(sum(pixels) / len(pixels), 5)
         row[f"{name}_f1"] = round(max(scores), 4)
     return row
+
+
+def f1_of(victim: Victim, image: Tensor, truth: Tensor) -> float:
+    """F1 under f1/v1 of an image uint8 1×3×H×W; truth bool 1×H×W."""
+    rule = protocol("f1/v1")
+    with torch.inference_mode():
+        map_ = victim.probabilities(to_unit(image))[0, 0].numpy()
+    return rule.f1(rule.counts(map_, truth[0].numpy(), victim.threshold))
 
 
 if __name__ == "__main__":

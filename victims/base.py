@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -19,6 +19,7 @@ from advbench.victims.weights import Weights, card_of, load_network_weights
 
 Depth = Literal["shallow", "middle", "topmost"]
 Size = Literal["small", "full"]
+Numerics = Literal["exact", "fast", "bf16"]
 
 PLAIN_OBJECTIVE = "advbench.victims.objective:Localization"
 
@@ -44,6 +45,8 @@ class Victim(ABC):
             that ask for maps alone can be made.
         draws: how many random draws a gradient averages over; more than 1 only behind a random
             defense, see :meth:`logits_for`.
+        numerics: how its passes are computed; see :func:`advbench.inference.fast.with_numerics`.
+        exact: the victim whose twin at other numerics this one is; None for one that is exact.
         dead_keys: prefixes of keys in the authors' file that the network does without.
         network: the ``nn.Module``; the full size has exactly the authors' state_dict keys.
         weights: where the weights came from, with their sha256 and a label.
@@ -60,7 +63,11 @@ class Victim(ABC):
     draws: int = 1
     dead_keys: ClassVar[tuple[str, ...]] = ()
 
-    _loaded: tuple[Size, str | None, int] | None = None
+    numerics: Numerics = "exact"
+    exact: Victim | None = None
+
+    # What makes it again where it is unpickled, and with which arguments.
+    _remake: tuple[Callable[..., Victim], tuple[Any, ...]] | None = None
 
     def __init__(self, network: nn.Module, weights: Weights, size: Size = "full") -> None:
         self.network = network.eval().requires_grad_(False)
@@ -97,15 +104,13 @@ class Victim(ABC):
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         victim = cls(network, described, chosen)
         named = weights if weights in (None, "builtin") else str(Path(weights).resolve())
-        victim._loaded = (chosen, named, seed)
+        victim._remake = (_load_again, (cls, chosen, named, seed, described.sha256))
         return victim
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Loaded victims are pickled as what they were loaded from: the files must be where they
         are unpickled, and their sums agree. There they take a GPU if they see one."""
-        if self._loaded is None:
-            return super().__reduce_ex__(protocol)
-        return _load_again, (type(self), *self._loaded, self.weights.sha256)
+        return super().__reduce_ex__(protocol) if self._remake is None else self._remake
 
     def __copy__(self) -> Self:
         return self._with(dict(vars(self)))
@@ -116,7 +121,7 @@ class Victim(ABC):
     def _with(self, attributes: dict[str, Any]) -> Self:
         """A twin that may be changed, and so is nothing that can be loaded."""
         twin = object.__new__(type(self))
-        vars(twin).update(attributes, _loaded=None)
+        vars(twin).update(attributes, _remake=None)
         return twin
 
     @classmethod

@@ -47,10 +47,11 @@ if TYPE_CHECKING:
 @click.option("--shard-size", type=click.IntRange(1, 4096), default=64, show_default=True)
 @click.option("--repair", is_flag=True, help="Check all that is there; make damaged shards again.")
 @click.option(
-    "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16"]),
-    default="fp32",
-    help="Of the passes; less than fp32 must agree with it on 32 images, and is not exported.",
+    "--numerics",
+    type=click.Choice(["exact", "fast", "bf16"]),
+    default="exact",
+    show_default=True,
+    help="Of the passes; others than exact must be as strong on 32 images: docs/numerics.md.",
 )
 @seed_option
 @device_option
@@ -72,7 +73,7 @@ def generate(
     size: str | None,
     shard_size: int,
     repair: bool,
-    precision: Any,
+    numerics: Any,
     seed: int,
     device: str,
     engine: Engine,
@@ -109,7 +110,7 @@ def generate(
             "limit": limit,
             "shard_size": shard_size,
             "repair": repair,
-            "precision": precision,
+            "numerics": numerics,
             "seed": seed,
             "device": device,
             "out": out,
@@ -124,6 +125,8 @@ def generate(
                 f"{summary.reused} were there, {summary.passes} passes, "
                 f"{summary.seconds:.1f} s; shards in {out / 'shards'}"
             )
+            if summary.agreement:
+                progress.note(f"numerics {numerics}: {summary.agreement}")
             for path in summary.repaired:
                 progress.note(f"repaired: {path}")
     if as_json:

@@ -30,7 +30,7 @@ COLUMNS = (
     Column("variant", "text", "attack and intensity, as in pgd-3"),
     Column("attack_spec", "text", "all settings of the attack, as JSON"),
     Column("seed", "integer", "seed of the per-image random streams"),
-    Column("precision", "text", "floating-point precision of the attack"),
+    Column("precision", "text", "fp32 of exact numerics, else fast or bf16"),
     Column("space", "text", "rule of the working size; native means the photograph's own"),
     Column("kind", "text", "kind of forgery"),
     Column("source_group", "text", "photographs with a common original share it"),

@@ -116,14 +116,8 @@ def _grouped(chosen: Iterable[ShardEntry], originals: Sequence[ShardEntry]) -> l
 
 
 def _check(entry: ShardEntry) -> None:
-    """Names become paths: none may leave the folder or be hidden from a reader. What was made in
-    less than float32 is not what others would make."""
+    """Names become paths: none may leave the folder or be hidden from a reader."""
     settings = entry.settings
-    if settings.precision != "fp32":
-        raise AdvbenchError(
-            f"{entry.path}: made at --precision {settings.precision}; only fp32 is exported, make "
-            "it again without the option"
-        )
     parts = (settings.dataset, _victim(settings), settings.variant or "", settings.space)
     for name in parts:
         if not _PART.fullmatch(name):

@@ -1,4 +1,4 @@
-"""The mode that attacks run in: fp32 by default, deterministic kernels, nothing left changed."""
+"""The mode that attacks run in: exact by default, deterministic kernels, nothing left changed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from advbench.inference.precision import Precision
+from advbench.victims.base import Numerics
 
 
 @contextmanager
-def deterministic_mode(network: nn.Module, precision: Precision = "fp32") -> Iterator[None]:
-    """Eval mode, frozen parameters, TF32 off unless ``precision`` is ``tf32``, no autocast of the
+def deterministic_mode(network: nn.Module, numerics: Numerics = "exact") -> Iterator[None]:
+    """Eval mode, frozen parameters, TF32 off where ``numerics`` are exact, no autocast of the
     caller's, gradients on; all of it restored, also on an error.
 
-    Within another of the same precision it changes nothing: several threads may be in it then.
+    Within another of the same numerics it changes nothing: several threads may be in it then.
     """
     # Only what is changed is restored, so that a thread that ends late undoes nothing.
     training = [module for module in network.modules() if module.training]
@@ -27,7 +27,7 @@ def deterministic_mode(network: nn.Module, precision: Precision = "fp32") -> Ite
     try:
         network.eval().requires_grad_(False)
         with (
-            _kernels(tf32=precision == "tf32"),
+            _kernels(tf32=numerics != "exact"),
             torch.autocast(device, enabled=False),
             torch.inference_mode(False),
             torch.enable_grad(),

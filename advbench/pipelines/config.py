@@ -13,9 +13,8 @@ from advbench.config import Config
 from advbench.datasets.manifest import Split
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
-from advbench.inference.precision import Precision
 from advbench.registry import ATTACKS, DEFENSES, VICTIMS, Registry
-from advbench.victims.base import Size, Victim
+from advbench.victims.base import Numerics, Size, Victim
 
 Settings = dict[str, Any]
 OUT = Path("advbench-data")
@@ -51,7 +50,7 @@ class AttackGrid(Config):
         limit: the first so many forged images.
         seed: of the per-image random streams.
         shard_size: most images in a shard; fewer where they are large.
-        precision: of the victim's passes; less than fp32 must agree with it on 32 images.
+        numerics: of the victims' passes; others than ``exact`` must pass a gate on strength.
     """
 
     victims: dict[str, VictimChoice] = Field(default_factory=dict)
@@ -61,7 +60,7 @@ class AttackGrid(Config):
     limit: Annotated[int, Field(ge=1)] | None = None
     seed: int = 0
     shard_size: Annotated[int, Field(ge=1, le=4096)] = 64
-    precision: Precision = "fp32"
+    numerics: Numerics = "exact"
 
     @field_validator("victims", mode="before")
     @classmethod

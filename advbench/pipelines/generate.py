@@ -35,13 +35,14 @@ SHARD_BYTES = 96 << 20
 
 @dataclass
 class Summary:
-    """What a run did."""
+    """What a run did; of numerics that are not exact, how far they agree."""
 
     made: int = 0
     reused: int = 0
     repaired: list[str] = field(default_factory=list)
     passes: int = 0
     seconds: float = 0.0
+    agreement: str | None = None
 
 
 # Called with what is being done, the passes done and all passes of the run.
@@ -60,7 +61,7 @@ def generate(
 
     Raises:
         AdvbenchError: an image that cannot be read, an output folder made with other settings, a
-            damaged shard (without ``repair``), a precision that agrees too little with fp32.
+            damaged shard (without ``repair``), numerics under which attacks are not as strong.
         OSError: the disk is full or the folder read-only; finished shards stay.
     """
     started = time.perf_counter()
@@ -72,8 +73,8 @@ def generate(
     try:
         originals = missing_originals(request, summary)
         tasks = missing_tasks(request, summary)
-        if tasks and request.precision != "fp32":
-            check_agreement(request)
+        if tasks and request.victim.numerics != "exact":
+            summary.agreement = str(check_agreement(request))
         passes = sum(unit.cost for unit in tasks)
 
         def resized(what: str, done: int, total: int) -> None:

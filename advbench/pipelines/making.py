@@ -19,7 +19,6 @@ from advbench.datasets.manifest import Row
 from advbench.engines.units import Report
 from advbench.images import fit_mask
 from advbench.inference.numerics import deterministic_mode
-from advbench.inference.precision import Precision
 from advbench.inference.runner import BatchRunner
 from advbench.pipelines.provenance import provenance, victim_identity
 from advbench.shards.reader import Originals
@@ -34,11 +33,11 @@ class Request:
 
     Attributes:
         rows: the images, in order.
+        victim: whose passes run at its own numerics; other than exact ones must pass
+            :func:`advbench.pipelines.agreement.check_agreement`.
         out: the output folder; shards lie in its ``shards``.
         shard_size: most images in a shard; fewer where they are large.
         repair: check every image that is there, and make damaged shards again.
-        precision: of the victim's passes under attack; less than fp32 must pass
-            :func:`advbench.pipelines.agreement.check_agreement`.
     """
 
     dataset: Dataset
@@ -49,7 +48,6 @@ class Request:
     seed: int = 0
     shard_size: int = 64
     repair: bool = False
-    precision: Precision = "fp32"
 
     @property
     def name(self) -> str:
@@ -73,17 +71,26 @@ class Task:
 
 
 def settings_of(request: Request, attack: Attack, intensity: float) -> Settings:
-    """The provenance key of one variant."""
+    """The provenance key of one variant.
+
+    What was not made exactly is another attack, such as ``pgd~fast``, in names, records and tables.
+    """
+    variant, spec = attack.variant_name(intensity), attack.variant_spec(intensity)
+    numerics = request.victim.numerics
+    if numerics != "exact":
+        label = str(spec["attack"])
+        spec["attack"] = f"{label}~{numerics}"
+        variant = spec["attack"] + variant.removeprefix(label)
     return Settings(
         kind=ADVERSARIAL,
         dataset=request.name,
         space=request.victim.space,
         victim=victim_identity(request.victim),
-        variant=attack.variant_name(intensity),
-        attack=attack.variant_spec(intensity),
+        variant=variant,
+        attack=spec,
         budget=attack.budget(intensity),
         seed=request.seed,
-        precision=request.precision,
+        precision="fp32" if numerics == "exact" else numerics,
     )
 
 
@@ -135,7 +142,6 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
                 torch.from_numpy(stack.masks),
                 stack.names,
                 seed=request.seed,
-                precision=request.precision,
                 runner=runner,
             )
             for stack in stacks
@@ -145,7 +151,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
     runner = BatchRunner(victim.device, reentrant=victim.reentrant)
     with (
         # Once around the threads, which would restore each other's settings.
-        deterministic_mode(victim.network, request.precision),
+        deterministic_mode(victim.network, victim.numerics),
         runner,
     ):
         for some in _batched(task.rows, runner.images_at_once):

@@ -10,6 +10,7 @@ from advbench.defenses.base import Defense
 from advbench.engines.units import Engine
 from advbench.errors import AdvbenchError
 from advbench.inference.devices import torch_device
+from advbench.inference.fast import with_numerics
 from advbench.pipelines import evaluate as scoring
 from advbench.pipelines import generate as making
 from advbench.pipelines.config import EvaluateConfig, GenerateConfig
@@ -72,13 +73,12 @@ def generate(
         request = making.Request(
             data,
             rows,
-            victim,
+            with_numerics(victim, config.numerics),
             wanted,
             config.out,
             config.seed,
             config.shard_size,
             config.repair,
-            config.precision,
         )
         summary = making.generate(request, feedback.measured_in("passes"), engine)
         names = tuple(row.sample_id for row in rows)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.losses import localization_loss
 from advbench.inference.numerics import deterministic_mode
-from advbench.inference.precision import Precision
+from advbench.victims.base import Numerics
 
 from .toys import ALL, BOUNDED, Pictures, Toy, linear, pictures, wavy_net
 
@@ -105,8 +105,8 @@ def test_nothing_is_left_changed(name: str, fails_at: int | None) -> None:
     assert not any(calls)
 
 
-@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", False), ("tf32", True)])
-def test_deterministic_mode_sets_what_it_restores(precision: Precision, tf32: bool) -> None:
+@pytest.mark.parametrize(("numerics", "tf32"), [("exact", False), ("bf16", True), ("fast", True)])
+def test_deterministic_mode_sets_what_it_restores(numerics: Numerics, tf32: bool) -> None:
     """TF32 is off within unless asked for, whatever it was; all is back after an error."""
     cudnn, network = torch.backends.cudnn, busy_net()
     kept = backend_flags()
@@ -115,7 +115,7 @@ def test_deterministic_mode_sets_what_it_restores(precision: Precision, tf32: bo
     try:
         with torch.no_grad():
             before = backend_flags()
-            with suppress(BrokenError), deterministic_mode(network, precision):
+            with suppress(BrokenError), deterministic_mode(network, numerics):
                 assert backend_flags() == (tf32, False, True, tf32, True, False, before[-1])
                 assert not any(parameter.requires_grad for parameter in network.parameters())
                 raise BrokenError

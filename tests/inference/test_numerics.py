@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from advbench.inference import numerics
+from advbench.inference.fast import with_numerics
 from advbench.inference.numerics import deterministic_mode
 
 from ..attacks.test_hygiene import busy_net
@@ -100,16 +101,16 @@ def test_any_precision_of_the_callers(change: str) -> None:
 
 @only_new
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("precision", ["fp32", "tf32"])
-def test_within_all_settings_can_be_read_and_say_the_same(change: str, precision: Any) -> None:
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_within_all_settings_can_be_read_and_say_the_same(change: str, mode: Any) -> None:
     CHANGES[change]()
-    before, tf32 = settings(), precision == "tf32"
-    with deterministic_mode(wavy_net(), precision):
+    before, tf32 = settings(), mode == "fast"
+    with deterministic_mode(wavy_net(), mode):
         assert (CUDNN.allow_tf32, MATMUL.allow_tf32) == (tf32, tf32)
         assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")
         parts = [switch.fp32_precision for switch in SWITCHES[2:]]
         assert parts == ["tf32" if tf32 else "ieee"] * 3 + ["ieee"] * 3
-        other: Any = "fp32" if tf32 else "tf32"
+        other: Any = "exact" if tf32 else "fast"
         inside = settings()
         with deterministic_mode(wavy_net(), other):
             assert CUDNN.allow_tf32 != tf32
@@ -132,14 +133,14 @@ def test_torch_that_has_the_older_settings_alone(
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_autocast_of_the_callers_is_off(name: str) -> None:
-    """And what ``precision`` asks for is what it is elsewhere."""
-    attack, victim = BOUNDED[name], Toy(wavy_net())
+    """And bfloat16, where it is asked for, is what it is elsewhere."""
+    attack, exact = BOUNDED[name], Toy(wavy_net())
     batch = pictures(3)
-    arguments = (victim, batch.images, batch.masks, batch.ids)
-    for precision in ("fp32", "bf16"):
-        expected = attack.run(*arguments, precision=precision)
+    for victim in (exact, with_numerics(exact, "bf16")):
+        arguments = (victim, batch.images, batch.masks, batch.ids)
+        expected = attack.run(*arguments)
         with torch.autocast("cpu", torch.bfloat16):
-            found = attack.run(*arguments, precision=precision)
+            found = attack.run(*arguments)
             assert torch.is_autocast_enabled("cpu")
         for variant, result in expected.items():
             assert torch.equal(found[variant].images, result.images)

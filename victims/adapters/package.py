@@ -76,14 +76,14 @@ class PackageVictim(ModuleVictim):
                 vars(module)["device"] = torch.device(device)
         victim = cls(network, described)
         named = weights if weights is None else str(Path(weights).resolve())
-        victim._loaded = ("full", named, seed)
+        # By name: the class of a name is made on the spot.
+        victim._remake = (_load_again, (cls.name, "full", named, seed, described.sha256))
         return victim
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """As other victims, but by name: the class of a name is made on the spot."""
-        if self._loaded is None:
+        if self._remake is None:
             raise TypeError(f"victim {self.name}: a changed copy cannot be pickled")
-        return _load_again, (self.name, *self._loaded, self.weights.sha256)
+        return self._remake
 
     @classmethod
     def imported(cls, module: str) -> Any:

@@ -19,6 +19,7 @@ import torch
 
 from advbench.datasets.dataset import Dataset
 from advbench.errors import AdvbenchError
+from advbench.inference.fast import with_numerics
 from advbench.memory import main_memory, peak_memory
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.agreement import check_agreement
@@ -115,12 +116,11 @@ def requests(
     making = generate.Request(
         dataset,
         rows,
-        victim,
+        with_numerics(victim, suite.numerics),
         attacks,
         out,
         suite.seed,
         suite.shard_size,
-        precision=suite.precision,
     )
     scoring = evaluate.Request(
         out=out,
@@ -234,7 +234,7 @@ def _peak(making: generate.Request) -> int:
 
 def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, plan: Plan) -> Stage:
     making, scoring = requests(suite, dataset, victim, out)
-    if suite.precision != "fp32":
+    if suite.numerics != "exact":
         check_agreement(making)
     generate.missing_originals(making, generate.Summary())  # may not be those of this dataset
     units = generate.missing_tasks(making, generate.Summary())

@@ -73,7 +73,7 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
         per_gradient[attack.label] = seconds / (copies * max(1, brief.passes()))
     sample = Sample(typical.sample_id, "", "", attacked, image, truth)
     fixed = request.victim.working_side is not None
-    with deterministic_mode(request.victim.network):
+    with deterministic_mode(scorer.victim.network):
         list(scorer.records(sample, cells))
         scoring = _seconds(lambda: list(scorer.all_records([sample] * copies, cells)))
     ratio = 1.0 if fixed else mean / (typical.height * typical.width)
@@ -102,7 +102,6 @@ def _attack(attack: Attack, request: Request, image: Image, truth: Mask, copies:
         torch.from_numpy(fit_mask(truth, image).copy()).repeat(copies, 1, 1),
         [f"probe-{number}" for number in range(copies)],
         seed=request.seed,
-        precision=request.precision,
     )
     first = next(iter(results.values()))
     return np.ascontiguousarray(first.images[0].permute(1, 2, 0).numpy())
