@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-
-import pandas as pd
 
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
@@ -24,7 +22,8 @@ from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.scores.protocols import Protocol
-from advbench.scores.records import Record, has_key, path_of, read_records, write_records
+from advbench.scores.records import Record, to_records
+from advbench.scores.store import RecordStore
 from advbench.scores.threats import ORIGINAL, Attacked
 from advbench.shards.index import Row
 from advbench.shards.reader import Originals, Shard, ShardEntry
@@ -181,7 +180,9 @@ def _score(
                 records[cell].append(record)
             report(len(keys))
     for cell, rows in records.items():
-        write_records(_path(request, scorer.dataset, identity, variant, cell), rows, keys[cell])
+        store = _records(request, cell)
+        path = store.path(scorer.dataset, identity["name"], variant.name, cell.name)
+        store.add(path, rows, partial(_key, request, variant, originals, identity, cell))
     return len(variant.sample_ids) * len(keys)
 
 
@@ -212,11 +213,12 @@ def find_pending(request: Request, summary: Summary, complete: bool = True) -> l
         originals = _of_space(entries, dataset, space)
         todo = []
         for variant in variants:
-            keys = {cell: _key(request, variant, originals, identity, cell) for cell in cells}
+            ids = variant.sample_ids
+            keys = {cell: _key(request, variant, originals, identity, cell, ids) for cell in cells}
             missing = {
                 cell: key
                 for cell, key in keys.items()
-                if not _is_there(request, dataset, identity, variant, originals, cell, key)
+                if not _is_there(request, dataset, identity, variant, originals, cell)
             }
             summary.reused += (len(cells) - len(missing)) * len(variant.sample_ids)
             if missing:
@@ -333,31 +335,24 @@ def _is_there(
     variant: Variant,
     originals: Sequence[ShardEntry],
     cell: Cell,
-    key: str,
 ) -> bool:
     """Whether the cell's records are there, for these images and perhaps more, after those in
     ``request.known`` were copied where they serve."""
-    path = _path(request, dataset, identity, variant, cell)
-
-    def serving(path: Path) -> pd.DataFrame | None:
-        """Records that were computed from the same things, for these images at least."""
-        if not path.is_file():
-            return None
-        records = read_records(path)
-        whole = replace(variant, sample_ids=tuple(sorted(records.sample_id)))
-        chosen = records[records.sample_id.isin(variant.sample_ids)]
-        same = has_key(path, _key(request, whole, originals, identity, cell))
-        return chosen if same and len(chosen) == len(variant.sample_ids) else None
-
-    if has_key(path, key) or serving(path) is not None:
+    key_of = partial(_key, request, variant, originals, identity, cell)
+    store = _records(request, cell)
+    place = (dataset, identity["name"], variant.name, cell.name)
+    path = store.path(*place)
+    entries = originals if variant.settings is None else variant.entries
+    store.check_images(path, {name for entry in entries for name in entry.sample_ids})
+    if store.serving(path, variant.sample_ids, key_of) is not None:
         return True
     if request.known is None:
         return False
-    chosen = serving(path_of(request.known, dataset, identity["name"], variant.name, cell.name))
+    known = RecordStore(request.known)
+    chosen = known.serving(known.path(*place), variant.sample_ids, key_of)
     if chosen is None:
         return False
-    columns = [field.name for field in fields(Record)]
-    write_records(path, [Record(*row) for row in chosen[columns].itertuples(index=False)], key)
+    store.add(path, to_records(chosen), key_of)
     return True
 
 
@@ -377,11 +372,12 @@ def _key(
     originals: Sequence[ShardEntry],
     identity: dict[str, str],
     cell: Cell,
+    sample_ids: tuple[str, ...],
 ) -> str:
-    """Hash of everything that decides a cell's records."""
+    """Hash of everything that decides a cell's records of these images."""
     parts = {
         "content": sorted(entry.content_sha256 for entry in (*variant.entries, *originals)),
-        "samples": variant.sample_ids,
+        "samples": sample_ids,
         "victim": identity,
         "defense": cell.defense.variant_spec(cell.strength),
         "seed": request.seed if cell.defense.random else None,
@@ -390,9 +386,7 @@ def _key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _path(
-    request: Request, dataset: str, identity: dict[str, str], variant: Variant, cell: Cell
-) -> Path:
+def _records(request: Request, cell: Cell) -> RecordStore:
+    """Where the records of a cell go."""
     records = request.records or request.out / "records"
-    folder = records if cell.defense.name == "none" else request.defended or records
-    return path_of(folder, dataset, identity["name"], variant.name, cell.name)
+    return RecordStore(records if cell.defense.name == "none" else request.defended or records)

@@ -7,7 +7,9 @@ had no threat models, are read as the next version has them.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -19,12 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from advbench.errors import AdvbenchError
-from advbench.files import as_part, write_atomically
+from advbench.files import as_part, check_regular, obstacle, write_atomically
 from advbench.scores.counts import Counts, marked, mcc
 from advbench.scores.threats import ORIGINAL
 
 SCHEMA = "advbench.records/2"
-_KEY, _SCHEMA = b"advbench.key", b"advbench.schema"
+_KEY, _SCHEMA, _DIGEST = b"advbench.key", b"advbench.schema", b"advbench.sha256"
 _CELL = [
     *("dataset", "victim", "size", "weights_sha256", "variant"),
     *("defense", "strength", "protocol", "sample_id"),
@@ -111,23 +113,59 @@ def write_merged(path: Path, records: pd.DataFrame) -> None:
 
 
 def _write(path: Path, table: pa.Table, metadata: dict[bytes, bytes] | None = None) -> None:
-    table = table.replace_schema_metadata({_SCHEMA: SCHEMA.encode()} | (metadata or {}))
+    told = {_SCHEMA: SCHEMA.encode()} | (metadata or {})
+    told[_DIGEST] = _digest(table, told.get(_KEY, b"")).encode()
     buffer = io.BytesIO()
     pq.write_table(
-        table, buffer, compression="zstd", compression_level=19, write_page_checksum=True
+        table.replace_schema_metadata(told),
+        buffer,
+        compression="zstd",
+        compression_level=19,
+        write_page_checksum=True,
     )
     write_atomically(path, buffer.getvalue())
 
 
+def _digest(table: pa.Table, key: bytes) -> str:
+    """Hash every value of a table, column by column, and its key."""
+    digest = hashlib.sha256(key)
+    for name in sorted(table.column_names):
+        column = table[name]
+        text = not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
+        values = json.dumps(column.to_pylist()).encode() if text else column.to_numpy().tobytes()
+        digest.update(name.encode() + b"\0" + values + b"\0")
+    return digest.hexdigest()
+
+
+def read_cell(path: Path) -> tuple[pd.DataFrame, str]:
+    """Read the records of one file, and its key, empty where it has none.
+
+    Raises:
+        AdvbenchError: it is damaged, holds something else, or cannot be read now.
+    """
+    check_regular(path)
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        metadata = table.schema.metadata or {}
+        key, digest = metadata.get(_KEY, b""), metadata.get(_DIGEST)
+        # Files of earlier versions have no digest.
+        if digest is not None and digest.decode() != _digest(table, key):
+            raise ValueError("another sum")
+        records = table.to_pandas()
+        text = key.decode()
+    except _READ_ERRORS as error:
+        raise obstacle(path, error) or AdvbenchError(
+            f"{path}: damaged records; remove the file and run advbench evaluate again"
+        ) from error
+    return _as_this_version(path, records), text
+
+
 def has_key(path: Path, key: str) -> bool:
     """Whether the file is there, whole, and computed from the same things."""
-    if not path.is_file():
-        return False
     try:
-        metadata = pq.read_schema(path).metadata or {}
-    except _READ_ERRORS:
+        return path.is_file() and read_cell(path)[1] == key
+    except AdvbenchError:
         return False
-    return metadata.get(_KEY) == key.encode()
 
 
 def read_records(folder: Path) -> pd.DataFrame:
@@ -137,21 +175,26 @@ def read_records(folder: Path) -> pd.DataFrame:
         AdvbenchError: there are none, a file is damaged or holds something else, or the same cell
             is there twice.
     """
-    frames = []
-    for path in [folder] if folder.is_file() else sorted(folder.rglob("*.parquet")):
-        try:
-            frames.append(pq.read_table(path, page_checksum_verification=True).to_pandas())
-        except _READ_ERRORS as error:
-            raise AdvbenchError(
-                f"{path}: damaged records; remove the file and run advbench evaluate again"
-            ) from error
-        frames[-1] = _as_this_version(path, frames[-1])
+    paths = [folder] if folder.is_file() else sorted(folder.rglob("*.parquet"))
+    frames = [read_cell(path)[0] for path in paths]
     if not frames:
         raise AdvbenchError(f"{folder}: no records there; make some with advbench evaluate")
     records = pd.concat(frames, ignore_index=True)
-    if records.duplicated(_CELL).any():
-        raise AdvbenchError(f"{folder}: holds the same records twice; give one folder of records")
+    twice = records.duplicated(_CELL, keep=False).to_numpy()
+    if twice.any():
+        file_of = np.repeat(np.arange(len(paths)), [len(frame) for frame in frames])
+        names = [str(paths[number]) for number in np.unique(file_of[twice])]
+        raise AdvbenchError(
+            f"{folder}: holds the same records twice, in {', '.join(names[:3])}; remove all but "
+            "one of them"
+        )
     return records
+
+
+def to_records(frame: pd.DataFrame) -> list[Record]:
+    """Make records of the rows of a frame."""
+    columns = [field.name for field in fields(Record)]
+    return [Record(*row) for row in frame[columns].itertuples(index=False)]
 
 
 def _as_this_version(path: Path, records: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,10 @@ from advbench.pipelines import generate
 from advbench.pipelines.evaluate import Request, evaluate
 from advbench.scores.protocols import protocol
 from advbench.scores.records import read_records
+from advbench.shards.reader import Shard
+from advbench.shards.schema import Provenance
+from advbench.shards.store import ShardStore
+from advbench.shards.writer import encode
 
 
 @pytest.fixture
@@ -167,6 +171,37 @@ def test_nothing_to_evaluate_is_told(request_, toy, tmp_path):
         evaluate(replace(request_, out=tmp_path / "empty"), lambda identity: toy)
     with pytest.raises(AdvbenchError, match="no shards of what was asked"):
         evaluate(replace(request_, datasets=["other"]), lambda identity: toy)
+
+
+def test_a_shard_lost_after_scoring_is_named(request_, toy, out):
+    """Also when the store was taken as it is: scores of fewer images never stand beside others."""
+    small = replace(request_, defenses=[])
+    evaluate(small, lambda identity: toy)
+    tables = write_tables(out).long
+    lost = out / "shards" / "tiny" / "toy" / "cw-3" / "shard-000000.h5"
+    kept = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(AdvbenchError, match=r"are missing \(tiny/toy/cw-3/shard-000000\.h5\)"):
+        evaluate(request_, lambda identity: toy)
+    evaluate(replace(small, variants=frozenset({"bim-1"})), lambda identity: toy)
+    lost.write_bytes(kept)
+    assert evaluate(small, lambda identity: toy).scored == 0
+    pd.testing.assert_frame_equal(write_tables(out).long, tables)
+
+
+def test_records_of_images_that_no_shard_holds_are_named(request_, toy, out):
+    small = replace(request_, defenses=[])
+    evaluate(small, lambda identity: toy)
+    store = ShardStore(out / "shards")
+    (entry,) = store.entries("tiny/toy/cw-3")
+    with Shard(entry.path) as shard:
+        originals = store.originals("tiny", "native")
+        name = entry.sample_ids[0]
+        fewer = [shard.record(0, originals.get(name)[0])]
+        entry.path.write_bytes(encode(entry.settings, fewer, Provenance(**shard.provenance)))
+    store.write_index(anew=True)
+    with pytest.raises(AdvbenchError, match=r"cw-3/none\.parquet: scores 4 images that no shard"):
+        evaluate(small, lambda identity: toy)
 
 
 def test_records_of_another_run_are_taken_over(request_, toy, out):
