@@ -225,6 +225,11 @@ VICTIMS = Registry(
             "a localizer of ForensicHub, by its name there",
             "package ForensicHub",
         ),
+        "photoholmes": Entry(
+            "advbench.victims.adapters.photoholmes:photoholmes",
+            "a method of photoholmes, such as photoholmes:trufor",
+            "package photoholmes",
+        ),
     },
 )
 

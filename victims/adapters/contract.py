@@ -33,6 +33,8 @@ class Recipe:
         arguments: of the constructor, so that nothing is downloaded.
         starting_weights: whether its constructor insists on files that training starts from; a
             checkpoint holds them, so they are left out.
+        one_at_a_time: whether its map of an image changes with the others of a batch.
+        rewritten: parameters that each pass rewrites; they are put back before the next.
         reentrant: whether a pass leaves nothing in the model.
         differentiable: whether gradients reach the image.
         refusal: why it can be no victim.
@@ -44,6 +46,8 @@ class Recipe:
     side_argument: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     starting_weights: bool = False
+    one_at_a_time: bool = False
+    rewritten: tuple[str, ...] = ()
     reentrant: bool = False
     differentiable: bool = True
     refusal: str | None = None
@@ -84,7 +88,12 @@ class ContractVictim(PackageVictim):
             if recipe.side_argument:
                 arguments[recipe.side_argument] = chosen
         reading = Reading(
-            Fitting(chosen, pad=recipe.pad), _MEAN, _STD, output="probability", key="pred_mask"
+            Fitting(chosen, pad=recipe.pad),
+            _MEAN,
+            _STD,
+            output="probability",
+            key="pred_mask",
+            one_at_a_time=recipe.one_at_a_time,
         )
         return type(
             model,
@@ -113,7 +122,16 @@ class ContractVictim(PackageVictim):
     def build_model(cls) -> nn.Module:
         """Call the package's own factory with ``arguments``."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._kept = {
+            name: self.network.get_parameter(name).detach().clone()
+            for name in self.recipe.rewritten
+        }
+
     def call(self, prepared: Tensor) -> Any:
+        for name, value in self._kept.items():
+            self.network.get_parameter(name).data.copy_(value)
         count, _, height, width = prepared.shape
         nothing = prepared.new_zeros(count, 1, height, width)
         return self.network(

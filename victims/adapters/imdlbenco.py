@@ -22,7 +22,8 @@ RECIPES: dict[str, Recipe] = {
     "PSCC_Net": Recipe(
         side=256, side_argument="input_size", arguments={"pretrain_path": ""}, reentrant=True
     ),
-    "MantraNet": Recipe(side=None),
+    # It normalises over the batch in eval mode too, and rescales a filter at each pass.
+    "MantraNet": Recipe(side=None, one_at_a_time=True, rewritten=("IMTFE.BayarConv2D.weight",)),
     "ObjectFormer": Recipe(side=224, side_argument="input_size", reentrant=True),
     "MVSSNet": Recipe(starting_weights=True),
     "Trufor": Recipe(starting_weights=True),

@@ -93,14 +93,19 @@ class MSCDI_Net(Contract):  # noqa: N801
 
 
 class MantraNet(Contract):
-    """Keeps the device that it saw when it was built."""
+    """Keeps the device that it saw when it was built, normalises over the batch, and rescales a
+    filter at each pass."""
 
     def __init__(self) -> None:
         super().__init__()
         self.device = torch.device("meta")
+        self.IMTFE = nn.ModuleDict({"BayarConv2D": nn.Conv2d(3, 3, 1, bias=False)})
 
     def forward(self, image: Tensor, mask: Any = None, edge_mask: Any = None, **other: Any) -> Any:
-        return super().forward(image.to(self.device), mask, other["label"])
+        filtering = self.IMTFE["BayarConv2D"]
+        filtering.weight.data *= 1.25
+        image = filtering(image.to(self.device))
+        return super().forward(image - image.mean((0, 2, 3), keepdim=True), mask, other["label"])
 
 
 class Classifier(Contract):
