@@ -73,7 +73,7 @@ def test_table5(request_, toy, monkeypatch):
     def refuse(*arguments: object, **named: object) -> None:
         raise AssertionError("done again")
 
-    monkeypatch.setattr(training._Run, "_align", refuse, raising=True)
+    monkeypatch.setattr(training.AnsmTask, "_align", refuse, raising=True)
     monkeypatch.setattr("advbench.attacks.fgsm.FGSM.run", refuse)
     monkeypatch.setattr(toy, "probabilities", refuse)
     assert reproduce("table5", request_).equals(found)
