@@ -33,6 +33,16 @@ def train() -> None:
     help="Folder of the run [runs/NAME-SIZE-DATASET].",
 )
 @click.option("--start", metavar="PATH", help="Weights to start from: a checkpoint, or 'builtin'.")
+@click.option(
+    "--fresh",
+    type=click.IntRange(min=1),
+    help="Train on so many forgeries made anew for each epoch, not on the training split.",
+)
+@click.option(
+    "--photographs",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Make them from the Debian packages of 'open' as well; see dataset build --help.",
+)
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
 @device_option
 @out_option
@@ -43,6 +53,8 @@ def victim(
     dataset: str,
     to: Path | None,
     start: str | None,
+    fresh: int | None,
+    photographs: Path | None,
     pairs: tuple[str, ...],
     device: str,
     out: Path,
@@ -54,6 +66,7 @@ def victim(
     \b
     advbench train victim ifosn
     advbench train victim ifosn --dataset mine --start builtin --set epochs=20
+    advbench train victim ifosn --dataset builtin2 --fresh 600 --set augment=true
     """
     from advbench.engines.processes import Processes
     from advbench.pipelines.config import TrainVictimConfig
@@ -67,6 +80,8 @@ def victim(
             "dataset": dataset,
             "to": to,
             "start": start,
+            "fresh": fresh,
+            "photographs": photographs,
             "recipe": parse_settings(pairs),
             "device": device,
             "out": out,

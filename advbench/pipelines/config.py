@@ -159,6 +159,8 @@ class TrainVictimConfig(Config):
         dataset: a registered or imported name, or a folder, with a training split.
         to: folder of the run; ``runs/VICTIM-SIZE-DATASET`` where None.
         start: weights to start from: a checkpoint, or ``builtin``; random ones where None.
+        fresh: how many forgeries to make anew for each epoch, in place of the training split.
+        photographs: where the Debian packages of ``open`` lie, to make them from as well.
         recipe: fields of the recipe that differ from the victim's own.
         device, out: as in :class:`GenerateConfig`.
     """
@@ -168,6 +170,8 @@ class TrainVictimConfig(Config):
     dataset: str = "builtin"
     to: Path | None = None
     start: str | None = None
+    fresh: Annotated[int, Field(ge=1)] | None = None
+    photographs: Path | None = None
     recipe: Settings = Field(default_factory=dict)
     device: str = "auto"
     out: Path = OUT

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
+from advbench.datasets.builtin.editions import BUILTIN
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask
-from advbench.training.data import Examples
+from advbench.pipelines.fresh import (
+    fresh_forgeries,
+    open_validation,
+    photographs_sha256,
+    processed_in_turn,
+)
+from advbench.training.data import Examples, FreshExamples
 from advbench.training.loop import Report, Steps
 from advbench.training.recipe import Recipe
 from advbench.training.victim import train
@@ -25,6 +32,8 @@ def train_victim(
     recipe: Recipe,
     folder: Path,
     *,
+    fresh: int = 0,
+    photographs: Path | None = None,
     device: str = "cpu",
     report: Report = lambda epoch: None,
     steps: Steps = lambda done, total: None,
@@ -34,24 +43,43 @@ def train_victim(
     """:func:`advbench.training.victim.train` on a dataset; authentic images take part in
     training with empty masks, validation is on forged ones.
 
+    Args:
+        fresh: how many forgeries to make anew for each epoch (:mod:`advbench.pipelines.fresh`), in
+            place of the dataset's training split.
+        photographs: where the packages of ``manifests/photographs.csv`` lie: the fresh forgeries
+            are made from these photographs too, and validation is on ``open`` as well.
+
     Raises:
-        AdvbenchError: the dataset has no training or no validation split.
+        AdvbenchError: the dataset has no training or no validation split, or photographs are not
+            there.
     """
-    training, validation = dataset.select("train"), dataset.select("val", label=1)
-    for split, rows in (("train", training), ("val", validation)):
-        if not rows:
+    rows = dataset.select("train")
+    splits = [("val", dataset.select("val", label=1))] + ([] if fresh else [("train", rows)])
+    for split, chosen in splits:
+        if not chosen:
             raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
+    validation = examples(dataset, splits[0][1])
+    training: Examples | FreshExamples = examples(dataset, rows)
     source = {
         "id": dataset.id,
+        "label": "builtin" if dataset.id in BUILTIN else dataset.id,
         "version": dataset.info.version,
         "content_sha256": dataset.info.content_sha256,
-        "training_images": len(training),
+        "training_images": len(rows),
     }
+    if fresh:
+        training = fresh_forgeries(fresh, photographs, recipe.seed)
+        more = [open_validation(photographs)] if photographs else []
+        validation = processed_in_turn(validation, *more)
+        source |= {
+            "training_images": f"{fresh} fresh ones an epoch",
+            "content_sha256": photographs_sha256(photographs),
+        }
     return train(
         victim_class,
         size,
-        examples(dataset, training),
-        examples(dataset, validation),
+        training,
+        validation,
         source=source,
         recipe=recipe,
         folder=folder,

@@ -7,6 +7,7 @@ from pathlib import Path
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
 from advbench.defenses.ansm.training import Start
 from advbench.engines.processes import Processes
+from advbench.errors import AdvbenchError
 from advbench.inference.devices import torch_device
 from advbench.pipelines import train, train_ansm
 from advbench.pipelines.config import TrainAnsmConfig, TrainVictimConfig
@@ -28,6 +29,8 @@ def train_victim(
         AdvbenchError: an unknown name or field, no training or no validation split, weights that
             do not fit.
     """
+    if config.photographs and not config.fresh:
+        raise AdvbenchError("--photographs is an option of --fresh; add --fresh 600")
     feedback = feedback or Silent()
     cls = VICTIMS.get(config.victim)
     recipe = Recipe.parse("recipe", cls.recipes.get(config.size, {}) | config.recipe)
@@ -50,6 +53,8 @@ def train_victim(
         data,
         recipe,
         folder,
+        fresh=config.fresh or 0,
+        photographs=config.photographs,
         device=device,
         report=report,
         steps=feedback.counting("training", "steps"),

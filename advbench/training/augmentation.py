@@ -16,23 +16,23 @@ JPEG = (0.55, 55, 97)
 SIGNS = (0.15, 1, 3)
 
 
-def augmented(image: Image, rng: np.random.Generator) -> Image:
-    """Resize there and back, blur, add noise, compress, and add random signs, each with its
-    probability and in this order; uint8 H×W×3 of any size."""
-    if (percent := _strength(RESIZE, rng)) is not None:
+def augmented(image: Image, rng: np.random.Generator, share: float = 1.0) -> Image:
+    """Resize there and back, blur, add noise, compress, and add random signs, each with ``share``
+    of its probability and in this order; uint8 H×W×3 of any size."""
+    if (percent := _strength(RESIZE, rng, share)) is not None:
         image = rescaled(image, percent)
-    if (sigma := _strength(BLUR, rng)) is not None:
+    if (sigma := _strength(BLUR, rng, share)) is not None:
         image = blurred(image, sigma)
-    if (sigma := _strength(NOISE, rng)) is not None:
+    if (sigma := _strength(NOISE, rng, share)) is not None:
         image = noisy(image, sigma, rng)
-    if (quality := _strength(JPEG, rng)) is not None:
+    if (quality := _strength(JPEG, rng, share)) is not None:
         image = on_random_grid(image, quality, rng)
-    if (levels := _strength(SIGNS, rng)) is not None:
+    if (levels := _strength(SIGNS, rng, share)) is not None:
         signs = 2 * rng.integers(0, 2, image.shape) - 1
         image = np.clip(image + levels * signs, 0, 255).astype(np.uint8)
     return image
 
 
-def _strength(step: tuple[float, int, int], rng: np.random.Generator) -> int | None:
+def _strength(step: tuple[float, int, int], rng: np.random.Generator, share: float) -> int | None:
     probability, low, high = step
-    return int(rng.integers(low, high + 1)) if rng.random() < probability else None
+    return int(rng.integers(low, high + 1)) if rng.random() < share * probability else None

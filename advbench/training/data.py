@@ -90,15 +90,19 @@ class Crops:
     """Batches of randomly placed, flipped and turned crops.
 
     Args:
-        augment: pass each crop through :func:`advbench.training.augmentation.augmented`; otherwise
-            nothing alters the pixels' values, which hold the traces of a forgery.
+        augment: from an epoch's number to the share of :mod:`advbench.training.augmentation` that
+            its crops meet; without it nothing alters their values, which hold the traces of a
+            forgery.
 
     Attributes:
         images: how many an epoch draws from.
     """
 
     def __init__(
-        self, examples: Examples | FreshExamples, recipe: CropRecipe, augment: bool = False
+        self,
+        examples: Examples | FreshExamples,
+        recipe: CropRecipe,
+        augment: Callable[[int], float] = lambda number: 0.0,
     ) -> None:
         self._source, self._recipe, self._augment = examples, recipe, augment
         self.images = examples.count if isinstance(examples, FreshExamples) else len(examples.names)
@@ -144,7 +148,8 @@ class Crops:
         image, mask = np.rot90(image[window], turns), np.rot90(mask[window], turns)
         if flip:
             image, mask = image[:, ::-1], mask[:, ::-1]
-        return (augmented(image, rng) if self._augment else image), mask
+        share = self._augment(epoch)
+        return (augmented(image, rng, share) if share else image), mask
 
     def _place(self, mask: Mask, rng: np.random.Generator) -> tuple[int, int]:
         """Anywhere or, for ``forged_share`` of the crops, where a chosen forged pixel is inside."""

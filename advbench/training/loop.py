@@ -66,7 +66,7 @@ def fit(
     state = checkpoint.load() or (after.load() if after else None)
     if state:
         run.resume(state)
-    crops = Crops(training, recipe, task.augments)
+    crops = Crops(training, recipe, task.augmentation)
     if not len(crops):
         raise AdvbenchError(
             f"{crops.images} training images do not fill a batch of {recipe.batch}; "

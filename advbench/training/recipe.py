@@ -18,6 +18,7 @@ class Recipe(Config):
         forged_share: part of the crops that are placed to hold forged pixels.
         crops_per_image: crops drawn from each image in an epoch.
         augment: whether crops pass :mod:`advbench.training.augmentation`.
+        augment_ramp: part of the epochs over which its probabilities grow from nothing.
         dice: weight of the soft Dice term beside binary cross-entropy.
         guidance: weight of the noise guidance (:mod:`advbench.training.guidance`).
         residual_start: share of the first filters that start as residuals of the image
@@ -36,6 +37,7 @@ class Recipe(Config):
     crops_per_image: Annotated[int, Field(ge=1)] = 1
     batch: Annotated[int, Field(ge=1)] = 8
     augment: bool = False
+    augment_ramp: Annotated[float, Field(ge=0, le=1)] = 0.0
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05

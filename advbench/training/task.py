@@ -59,7 +59,6 @@ class Task(ABC):
         beside: modules that are trained along with it and dropped afterwards; the loop sets it.
         key: of all that decides the result; a checkpoint of another key is refused.
         file: name of the weights, without its ending.
-        augments: whether crops are augmented.
         stream: name of the random streams of the epochs.
         rate_field: of the recipe, to name where training diverges.
     """
@@ -69,7 +68,6 @@ class Task(ABC):
     beside: nn.ModuleDict
     key: str
     file: str
-    augments: bool = False
     stream: ClassVar[str] = "epoch"
     rate_field: str = "learning_rate"
 
@@ -87,6 +85,10 @@ class Task(ABC):
         """Make what is trained beside the network, and let it listen; called once, after the
         average was copied."""
         return nn.ModuleDict()
+
+    def augmentation(self, number: int) -> float:
+        """The share of augmentation that the crops of an epoch meet."""
+        return 0.0
 
     @abstractmethod
     def optimization(self, number: int) -> Optimization | None:

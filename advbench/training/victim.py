@@ -44,7 +44,8 @@ def train(
     """Train a victim; run again to resume.
 
     Args:
-        source: what the examples are, for the card; its ``id`` becomes the weights' label.
+        source: what the examples are, for the card; its ``label``, or else its ``id``, becomes the
+            weights' label.
         folder: receives ``checkpoint.pt`` (after every epoch), ``curve.csv``, and at the end
             ``<victim>-<size>.safetensors`` with its card beside it.
         report, steps: called after every epoch, and after every step.
@@ -86,7 +87,6 @@ class VictimTask(Task):
     ) -> None:
         self.victim_class, self.size, self.recipe = victim_class, size, recipe
         self.source, self.start = source, start
-        self.augments = recipe.augment
         self.file = f"{victim_class.name}-{size}"
         parts = [victim_class.name, size, source["content_sha256"], recipe.model_dump_json()]
         self.key = key_of(*parts, *([start.weights.sha256] if start else []))
@@ -112,6 +112,12 @@ class VictimTask(Task):
     @property
     def epochs(self) -> int:
         return self.recipe.epochs
+
+    def augmentation(self, number: int) -> float:
+        if not self.recipe.augment:
+            return 0.0
+        ramp = self.recipe.augment_ramp * self.epochs
+        return min(1.0, number / ramp) if ramp else 1.0
 
     def optimization(self, number: int) -> Optimization | None:
         if number:
@@ -163,7 +169,7 @@ class VictimTask(Task):
         return {
             "victim": self.victim_class.name,
             "size": self.size,
-            "label": self.source["id"],
+            "label": self.source.get("label", self.source["id"]),
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "dataset": self.source,
             "start": asdict(self.start.weights) if self.start else None,

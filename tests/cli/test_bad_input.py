@@ -103,6 +103,7 @@ def complaint(ran) -> str:
         ("dataset build open --photographs {empty}", "unpack Debian's endless-sky-data, mate-ba"),
         ("dataset synthesize {empty} --name y", "0 different photographs in it"),
         ("dataset synthesize {empty} --name open", "one of advbench's own datasets"),
+        ("train victim ifosn --photographs {empty}", "--photographs is an option of --fresh"),
         ("dataset check open", "build it with: advbench dataset build open"),
         ("plan quik", "quik: no such file; unknown suite 'quik'; did you mean quick?"),
         ("run none.toml", "none.toml: no such file; unknown suite"),

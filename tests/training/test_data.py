@@ -11,8 +11,11 @@ from advbench.images import Image, Mask
 from advbench.training.augmentation import augmented
 from advbench.training.data import Crops, Examples, FreshExamples, at_working_size
 from advbench.training.recipe import Recipe
+from advbench.training.victim import VictimTask
 from advbench.victims.hdfnet.victim import HDFNet
+from advbench.victims.ifosn.victim import IFOSN
 
+SOURCE = {"content_sha256": ""}
 RECIPE = Recipe(crop=32, batch=2, crops_per_image=2, forged_share=0)
 
 
@@ -54,13 +57,29 @@ def test_augmented_crops_differ_and_come_again() -> None:
     picture = np.random.default_rng(0).integers(60, 200, (40, 40, 3), np.uint8)
     examples = Examples(["a", "b"], lambda i: (picture, flat(0)[1]))
     plain, first, again = (
-        torch.cat([images for images, _ in Crops(examples, RECIPE, augment).epoch(0)])
-        for augment in (False, True, True)
+        torch.cat(
+            [
+                images
+                for images, _ in Crops(examples, RECIPE, lambda number, share=share: share).epoch(0)
+            ]
+        )
+        for share in (0, 1, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, plain)
-    other = torch.cat([images for images, _ in Crops(examples, RECIPE, True).epoch(1)])
+    other = torch.cat([images for images, _ in Crops(examples, RECIPE, lambda number: 1).epoch(1)])
     assert not torch.equal(first, other)
+
+
+def test_augmentation_grows() -> None:
+    """Over half of ten epochs from nothing to all of it; all at once without a ramp."""
+    shares = [
+        VictimTask(IFOSN, "small", Recipe(epochs=10, augment=True, augment_ramp=ramp), SOURCE)
+        for ramp in (0.5, 0)
+    ]
+    assert [shares[0].augmentation(n) for n in (0, 1, 4, 5, 9)] == [0, 0.2, 0.8, 1, 1]
+    assert shares[1].augmentation(0) == 1
+    assert VictimTask(IFOSN, "small", Recipe(), SOURCE).augmentation(50) == 0
 
 
 def test_augmentation_is_what_it_says() -> None:
