@@ -64,6 +64,25 @@ def test_victim_speed(script, tmp_path):
     assert len(table.read_text().splitlines()) == 5
 
 
+def test_victim_robustness(script, small_dataset, tmp_path):
+    """F1 against scikit-learn; an oracle that removes noise gives back what attacks took."""
+    rows = small_dataset.select("test", label=1)[:2]
+    arguments = ("--victim", "ifosn", "--dataset", tmp_path / "imported", "--limit", 2)
+    options = ("--attacked", 1, "--oracle", "--csv", tmp_path / "table.csv")
+    found = {row["what"]: row for row in run(script("victim_robustness"), *arguments, *options)}
+    victim = advbench.load_victim("ifosn")
+    expected = []
+    for row in rows:
+        x = torch.from_numpy(small_dataset.image(row).copy()).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            forged = victim.probabilities(x)[0, 0].numpy() > victim.threshold
+        expected.append(f1_score(small_dataset.mask(row).ravel(), forged.ravel()))
+    assert found["F1"]["percent"] == pytest.approx(100 * np.mean(expected), abs=0.06)
+    assert found["RP, noise 5"]["n"] == 2
+    assert found["RP, pgd-3, 0.1 of its noise"]["n"] == 1
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + len(found)
+
+
 TINY = ("--limit", 1, "--directions", 1)
 
 
