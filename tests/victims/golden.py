@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FOLDER = Path(__file__).parents[3] / "shared" / "golden"
-needs_golden = pytest.mark.skipif(not FOLDER.is_dir(), reason="the golden figures are not here")
+FOLDER = Path(__file__).parents[1] / "data" / "golden"
 
 
 def rng(name: str) -> np.random.Generator:

@@ -10,7 +10,7 @@ import advbench
 from advbench.victims.code.mbconv import SamePadConv
 from advbench.victims.code.network import SIZES, CodeNetwork, clip_to_unit
 
-from .golden import assert_keys, differences, needs_golden, picture, set_weights
+from .golden import assert_keys, differences, picture, set_weights
 from .gradients import assert_gradient
 
 
@@ -49,12 +49,10 @@ def test_full_size_has_the_authors_counts(full):
     assert count("conv_stem", "down", "p_", "mu") == 13_253_069
 
 
-@needs_golden
 def test_full_size_has_the_authors_keys(full):
     assert_keys(full, "code")
 
 
-@needs_golden
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-7), (torch.float32, 2e-2)])
 def test_golden_figures(dtype, bound):
     """Means, probabilities, variance, value and input gradient of the authors' code."""

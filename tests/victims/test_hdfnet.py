@@ -15,7 +15,7 @@ from advbench.victims.hdfnet.encoders import SRM, Block, VisionTransformer
 from advbench.victims.hdfnet.network import FLA, SIZES, HdfNetwork
 from advbench.victims.hdfnet.victim import HDFNet
 
-from .golden import assert_keys, differences, needs_golden, picture, set_weights
+from .golden import assert_keys, differences, picture, set_weights
 from .gradients import assert_gradient
 
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64).view(3, 1, 1)
@@ -55,12 +55,10 @@ def test_full_size_has_the_authors_counts(full):
     assert len(full.state_dict()) == 521
 
 
-@needs_golden
 def test_full_size_has_the_authors_keys(full):
     assert_keys(full, "hdfnet")
 
 
-@needs_golden
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-7), (torch.float32, 2e-3)])
 def test_golden_figures(dtype, bound):
     """Three maps of logits, input gradient and loss of the authors' code."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import advbench
 from advbench.victims.ifosn.network import SIZES, ScseUnet
 
-from .golden import assert_keys, differences, needs_golden, picture, set_weights
+from .golden import assert_keys, differences, picture, set_weights
 from .gradients import assert_gradient
 
 
@@ -37,12 +37,10 @@ def test_full_size_has_the_authors_counts(full):
     assert (count("last_upsample"), count("final")) == (18_464, 33)
 
 
-@needs_golden
 def test_full_size_has_the_authors_keys(full):
     assert_keys(full, "ifosn")
 
 
-@needs_golden
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-7), (torch.float32, 1e-3)])
 def test_golden_figures(dtype, bound):
     """Logits, probabilities, input gradient and loss of the authors' code."""

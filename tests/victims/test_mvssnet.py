@@ -23,7 +23,7 @@ from advbench.victims.mvssnet.network import (
     Trunk,
 )
 
-from .golden import assert_keys, differences, needs_golden, picture, set_weights
+from .golden import assert_keys, differences, picture, set_weights
 from .gradients import assert_gradient
 
 SOBEL = tuple(f"sobel_{axis}{number}.0.weight" for axis in "xy" for number in range(1, 5))
@@ -66,12 +66,10 @@ def test_full_size_has_the_authors_counts(full):
     assert sobel == [4_612, 9_220, 18_436, 36_868]
 
 
-@needs_golden
 def test_full_size_has_the_authors_keys(full):
     assert_keys(full, "mvssnet")
 
 
-@needs_golden
 def test_golden_figures():
     """Logits of regions and edges, input gradient and loss of the authors' code. In float32 the
     gradient was 8e-5 apart with one thread, 1.4e-3 with two."""

@@ -23,7 +23,7 @@ from advbench.registry import VICTIMS, Entry
 from advbench.victims.base import Depth, Size, Victim
 from advbench.victims.weights import builtin_path, label_of, load_network_weights
 
-from .golden import FOLDER, needs_golden
+from .golden import FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,6 @@ def with_settings(state: dict[str, Tensor]) -> dict[str, object]:
     }
 
 
-@needs_golden
 @pytest.mark.parametrize(
     ("victim", "wrap"),
     [
@@ -401,7 +400,6 @@ def test_nothing_is_claimed_where_the_one_asked_for_is_nearest(toys, tmp_path, t
     assert message.endswith("1 unknown keys (first: extra.weight)")
 
 
-@needs_golden
 @pytest.mark.parametrize("victim", ["mvssnet", "ifosn", "hdfnet", "code"])
 @pytest.mark.parametrize("wrap", [dict, dataparallel, with_settings])
 def test_authors_files_are_recognized(toys, tmp_path, victim, wrap):
