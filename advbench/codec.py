@@ -17,7 +17,7 @@ def encode_jpeg(image: Image, quality: int) -> bytes:
 
 
 def through_jpeg(image: Image, quality: int) -> Image:
-    """What is left of an RGB image after compression at ``quality``."""
+    """Compress an RGB image and decode it again at ``quality``."""
     data = np.frombuffer(encode_jpeg(image, quality), np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if decoded is None:

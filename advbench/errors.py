@@ -1,4 +1,4 @@
-"""What goes wrong because of the input: one clear line, exit code 2."""
+"""Tell faults of the input: one clear line, exit code 2."""
 
 from __future__ import annotations
 

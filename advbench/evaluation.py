@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Evaluation:
-    """What :func:`advbench.evaluate` scored.
+    """Give the records, tables and pictures of what :func:`advbench.evaluate` scored.
 
     Attributes:
         config: what was asked for.

@@ -44,7 +44,7 @@ def level_budget(eps: float) -> int:
 
 
 def rounds_to_nothing(change: float) -> bool:
-    """Whether a change of a pixel, in [0, 1] units, is lost on the uint8 grid."""
+    """Tell whether a change of a pixel, in [0, 1] units, is lost on the uint8 grid."""
     return 255 * change < 0.5
 
 

@@ -1,4 +1,4 @@
-"""How work tells what it is doing: notes that stay, and counts that move."""
+"""Let work tell what it is doing: notes that stay, and counts that move."""
 
 from __future__ import annotations
 

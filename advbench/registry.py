@@ -19,7 +19,7 @@ from advbench.errors import AdvbenchError, first_line
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a plug-in is (``module:attribute``) and what it is, in a line."""
+    """Say where a plug-in is (``module:attribute``) and what it is, in a line."""
 
     target: str
     summary: str
@@ -113,7 +113,7 @@ class Registry:
         return found
 
     def unknown(self, name: str) -> str:
-        """What to say of a name that is not known, with the nearest ones."""
+        """Tell what is to be said of a name that is not known, with the nearest ones."""
         if name in self.planned:
             return f"{self.kind} {name!r} is not in this version; {self.planned[name]}"
         known = list(self.shown())
@@ -168,7 +168,7 @@ def _derives(found: Any, base: str) -> bool:
 
 
 def families() -> Iterator[Registry]:
-    """What ``advbench list`` shows."""
+    """List the families that ``advbench list`` shows."""
     yield from (ATTACKS, VICTIMS, DEFENSES, DATASETS, SUITES)
 
 

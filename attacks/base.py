@@ -1,4 +1,4 @@
-"""What an attack is: a frozen specification and a pure function of images, masks and keys."""
+"""Define attacks: a frozen specification and a pure function of images, masks and keys."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Attack(BaseModel, ABC):
 
     @property
     def label(self) -> str:
-        """What it is called in variants and tables: the registry name, or a part of a family."""
+        """Name it in variants and tables: the registry name, or a part of a family."""
         return self.name
 
     def variant_name(self, intensity: float) -> str:

@@ -140,7 +140,7 @@ class BoundedAttack(Attack):
         return found
 
     def runs(self) -> int:
-        """How often it is run from other random numbers; the strongest image of each is kept."""
+        """Count the runs from other random numbers; the strongest image of each is kept."""
         return 1
 
     def targets(self, victim: Victim, x: Tensor, y: Tensor, runner: BatchRunner) -> Tensor:
@@ -198,13 +198,14 @@ class IteratedAttack(BoundedAttack):
         return super().without_effect(intensity) or (fault if rounds_to_nothing(whole) else None)
 
     def start(self, x: Tensor, eps: Tensor, keys: Sequence[tuple[object, ...]]) -> Tensor:
-        """Where the iteration begins: the image itself."""
+        """Return where the iteration begins: the image itself."""
         return x
 
     def direction(
         self, gradient: InputGradient, eps: Tensor, keys: Sequence[tuple[object, ...]]
     ) -> Direction:
-        """What each step follows the sign of; a fresh closure a run, so that it may remember."""
+        """Return what each step follows the sign of; a fresh closure a run, so that it may
+        remember."""
         return gradient
 
     def perturb_rows(

@@ -95,7 +95,8 @@ def js(logits: Tensor, y: Tensor, threshold: float, progress: float) -> Tensor:
 
 
 def margin(logits: Tensor, y: Tensor, threshold: float, progress: float) -> Tensor:
-    """How far pixels are on the wrong side of the victim's threshold, in logits, up to 1 each."""
+    """Measure how far pixels are on the wrong side of the victim's threshold, in logits, up to 1
+    each."""
     wrong_by = -_signed(_wide(logits) - threshold, y)
     return wrong_by.clamp_max(MARGIN).mean((1, 2, 3))
 

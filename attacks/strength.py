@@ -1,4 +1,4 @@
-"""How much an adversarial image does, and the strongest of several."""
+"""Measure how much an adversarial image does, and the strongest of several."""
 
 from __future__ import annotations
 

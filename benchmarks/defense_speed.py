@@ -1,4 +1,4 @@
-"""What each defense adds to an image: milliseconds and memory, fp32, batch 1.
+"""Measure what each defense adds to an image: milliseconds and memory, fp32, batch 1.
 
     python benchmarks/defense_speed.py [--side 512] [--device cpu] [--threads N] [--csv PATH]
 

@@ -77,7 +77,7 @@ def run(suite: Path, out: Path, options: list[str]) -> float:
 
 
 def advbench(*arguments: str) -> str:
-    """What the command prints."""
+    """Run the command and return what it prints."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "advbench", *arguments]
     return subprocess.run(

@@ -1,4 +1,5 @@
-"""How an attack grows: with images, PGN's neighbours, the side, and on a GPU with the batch.
+"""Measure how an attack grows: with images, PGN's neighbours, the side, and on a GPU with the
+batch.
 
     python benchmarks/growth.py [--victim ifosn] [--csv PATH]
 
@@ -78,7 +79,7 @@ def main(
 
 
 def cases(side: int, victim: Victim) -> Iterator[Case]:
-    """What is measured, smallest first."""
+    """List what is measured, smallest first."""
     bim = advbench.load_attack("bim", eps=3, iterations=5)
     for images in (2, 4, 8, 16):
         yield "images", images, bim, images, side, None

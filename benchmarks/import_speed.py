@@ -1,4 +1,4 @@
-"""What importing a dataset costs: seconds, CPU seconds and memory for N pairs of files.
+"""Measure what importing a dataset costs: seconds, CPU seconds and memory for N pairs of files.
 
     python benchmarks/import_speed.py [--pairs 5000] [--side 384] [--others 1]
 

@@ -165,7 +165,7 @@ def variant(victim: Victim, settings: dict[str, Any]) -> Victim:
 
 
 def unit(victim: Victim, image: Image) -> Tensor:
-    """What the victim sees: float [0, 1] 1×3×H×W at its working size."""
+    """Return what the victim sees: float [0, 1] 1×3×H×W at its working size."""
     return to_unit(to_tensor(victim.fit(image)).to(victim.device))
 
 
@@ -309,7 +309,7 @@ def collect(
 
 
 def signs(found: dict[str, Any]) -> list[str]:
-    """What speaks for masked gradients."""
+    """List what speaks for masked gradients."""
     told = []
     exact = [row for row in found["finite_differences"] if row["span"] == "1e-8"][-2:]
     if max(row["median"] for row in exact) > EXACT:

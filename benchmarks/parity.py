@@ -1,4 +1,4 @@
-"""What fast numerics, the layout of tensors and torch.compile change.
+"""Measure what fast numerics, the layout of tensors and torch.compile change.
 
     python benchmarks/parity.py [--victim ifosn] [--images 4] [--csv PATH]
 

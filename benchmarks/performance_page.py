@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """As a table of Markdown."""
+    """Write a table of Markdown."""
     rows = [list(table.columns), ["---"] * len(table.columns)]
     for row in table.itertuples(index=False):
         cells = ["" if pd.isna(value) else value for value in row]

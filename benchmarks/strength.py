@@ -1,4 +1,4 @@
-"""How strong attacks at fast numerics are beside exact ones, and how much faster.
+"""Measure how strong attacks at fast numerics are beside exact ones, and how much faster.
 
     python benchmarks/strength.py [--victim ifosn] [--numerics fast] [--images 32] [--csv PATH]
 
@@ -101,7 +101,7 @@ def main(
 
 
 def speed(exact: Victim, twin: Victim, sample: Sample) -> dict[str, float]:
-    """How many times faster a gradient is; median, smallest and largest."""
+    """Measure how many times faster a gradient is; median, smallest and largest."""
     x, y = to_unit(sample.image.to(exact.device)), sample.truth[:, None].float().to(exact.device)
 
     def gradients(victim: Victim) -> None:

@@ -1,4 +1,5 @@
-"""What the whole of Table III takes on H100s: counted passes and operations, stated assumptions.
+"""Estimate what the whole of Table III takes on H100s: counted passes and operations, stated
+assumptions.
 
     python benchmarks/table3_cost.py [--peak 67] [--share 0.35] [--csv PATH]
 
@@ -49,7 +50,7 @@ class Operations:
 
 
 def counted(victim: Victim, side: int) -> Operations:
-    """Of one image, the gradient with respect to it alone."""
+    """Count the operations of one image's gradient with respect to it alone."""
     images = torch.zeros(1, 3, side, side, requires_grad=True)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         victim.logits(images)

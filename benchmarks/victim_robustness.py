@@ -1,4 +1,4 @@
-"""What victims are worth: F1, what ordinary processing leaves of it, false alarms, attacks.
+"""Measure what victims are worth: F1, what ordinary processing leaves of it, false alarms, attacks.
 
     python benchmarks/victim_robustness.py --victim ifosn [--weights PATH] [--dataset builtin2]
         [--split test] [--limit 80] [--attacked 40] [--oracle] [--csv FILE]

@@ -1,4 +1,4 @@
-"""What a pass through each victim costs: milliseconds and memory of a batch, fp32.
+"""Measure what a pass through each victim costs: milliseconds and memory of a batch, fp32.
 
     python benchmarks/victim_speed.py [--size full] [--batch 1] [--device cpu] [--threads N]
                                       [--csv PATH]

@@ -1,1 +1,1 @@
-"""What is done to an image before the victim sees it: one file a defense."""
+"""Change an image before the victim sees it: one file a defense."""

@@ -1,4 +1,4 @@
-"""What a defense is: a frozen specification and a function of images."""
+"""Define defenses: a frozen specification and a function of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a victim is: a frozen forgery localizer with its weights."""
+"""Define victims: a frozen forgery localizer with its weights."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class Victim(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the network's parameters lie."""
+        """Name the device of the network's parameters."""
         parameter = next(self.network.parameters(), None)
         return parameter.device if parameter is not None else torch.device("cpu")
 

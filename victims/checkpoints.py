@@ -101,7 +101,7 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What the parser found, without torch's advice to read the file unsafely."""
+    """Say what the parser found, without torch's advice to read the file unsafely."""
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
     text = re.sub(r"^(Weights only load failed\.|\[enforce fail[^]]*\] \.) ", "", text)
     return re.split(r"\. |\n", text)[0][:120] or type(error).__name__

@@ -1,4 +1,5 @@
-"""What a victim learns from: a loss on crops, and what it keeps beside the network meanwhile."""
+"""Define what a victim learns from: a loss on crops, and what it keeps beside the network
+meanwhile."""
 
 from __future__ import annotations
 
@@ -45,11 +46,11 @@ class Objective(nn.Module, ABC):
         """Called before each epoch: forget what a checkpoint does not hold."""
 
     def seen(self, images: Tensor) -> Tensor:
-        """What the victim saw of ``images`` in the last loss."""
+        """Return what the victim saw of ``images`` in the last loss."""
         return images
 
     def may_end(self, number: int) -> bool:
-        """Whether the weights after epoch ``number`` may be the result of the run."""
+        """Tell whether the weights after epoch ``number`` may be the result of the run."""
         return not self.staged or number >= self.first_of_last_stage
 
     @property

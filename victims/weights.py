@@ -31,7 +31,7 @@ _LIKENESS = 0.5
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights a victim carries.
+    """Describe the weights that a victim carries.
 
     Attributes:
         sha256: of the file's bytes; of the tensors for random weights.
@@ -44,7 +44,7 @@ class Weights:
 
 
 def builtin_path(victim: str, size: str) -> Path:
-    """Where the shipped weights of a victim lie, whether or not they exist."""
+    """Name the file of a victim's shipped weights, whether or not they exist."""
     with resources.as_file(resources.files("advbench.victims") / "pretrained") as folder:
         return folder / f"{victim}-{size}.safetensors"
 
@@ -108,7 +108,7 @@ def card_of(path: Path) -> dict[str, Any]:
 def _unwrapped(
     content: Mapping[str, Tensor], own: Collection[str], dead_keys: tuple[str, ...]
 ) -> dict[str, Tensor]:
-    """What a file holds for a network of keys ``own``, under the network's names."""
+    """Find what a file holds for a network of keys ``own``, under the network's names."""
     state = dict(content)
     for _ in range(len(_WRAPPERS)):  # one may stand within another
         for prefix, beside in _WRAPPERS.items():
@@ -119,7 +119,7 @@ def _unwrapped(
 
 
 def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    """What keeps a state from being loaded, empty where nothing does."""
+    """List what keeps a state from being loaded, empty where nothing does."""
     shapes = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     faults = []
     for what, keys in (

@@ -1,4 +1,4 @@
-"""What ``advbench dataset import`` prints: a table of faults, or a summary of the report."""
+"""Print what ``advbench dataset import`` found: a table of faults, or a summary of the report."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from advbench.registry import families
 @plugin_option
 @json_option
 def listing(family: str | None, as_json: bool) -> None:
-    """What is registered, with entry points of installed packages.
+    """List what is registered, with entry points of installed packages.
 
     \b
     advbench list

@@ -45,7 +45,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -
 
 
 def several_numbers(*names: str, **settings: Any) -> Callable[[F], F]:
-    """As :func:`several`, numbers."""
+    """Take several numbers, as :func:`several` takes texts."""
     return click.option(*names, multiple=True, callback=_numbers, **settings)
 
 
@@ -91,7 +91,7 @@ size_option = click.option(
 
 
 def engine_options(command: F) -> F:
-    """Where units of work run; the command gets an ``engine``."""
+    """Say where units of work run; the command gets an ``engine``."""
 
     @functools.wraps(command)
     def with_engine(

@@ -36,7 +36,7 @@ SHOWN_FAULTS = 20
 
 
 def suite_options(command: F) -> F:
-    """What ``plan`` and ``run`` share."""
+    """Add the options that ``plan`` and ``run`` share."""
     options = (
         click.argument("suite"),
         several("--dataset", help="Only these of its datasets."),
@@ -237,7 +237,7 @@ def _show(planned: Plan) -> None:
 
 
 def _processes(engine: Engine) -> int:
-    """How many share this machine's memory; a cluster's nodes have their own."""
+    """Count the processes that share this machine's memory; a cluster's nodes have their own."""
     from advbench.engines.local import Local
     from advbench.engines.ray import Ray
 
@@ -261,7 +261,7 @@ def _able(planned: Plan) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """As ``3.2 h``, ``4.1 min`` or ``12 s``."""
+    """Write seconds as ``3.2 h``, ``4.1 min`` or ``12 s``."""
     if seconds >= 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"

@@ -73,7 +73,7 @@ class Dataset:
         return mask
 
     def image_file(self, row: Row) -> Path:
-        """Where the image lies.
+        """Locate the image.
 
         Raises:
             AdvbenchError: outside of the root.
@@ -81,7 +81,7 @@ class Dataset:
         return _inside(self.root, row.image)
 
     def mask_file(self, row: Row) -> Path:
-        """Where the mask lies: among the originals, or where the import wrote it.
+        """Locate the mask: among the originals, or where the import wrote it.
 
         Raises:
             AdvbenchError: outside of that folder.
@@ -92,7 +92,7 @@ class Dataset:
 
 
 def mask_is_made(mask_rule: str, mask_fix: str) -> bool:
-    """Whether a row's mask is no file of the user's as it is, but one beside the manifest."""
+    """Tell whether a row's mask is no file of the user's as it is, but one beside the manifest."""
     return mask_fix != "none" or mask_rule not in ("", MASK_RULE)
 
 
@@ -104,7 +104,8 @@ def _inside(root: Path, relative: str) -> Path:
 
 
 def stays_inside(path: Path, root: Path) -> bool:
-    """Whether a path, links followed, lies below ``root``; what cannot be a path lies nowhere."""
+    """Tell whether a path, links followed, lies below ``root``; what cannot be a path lies
+    nowhere."""
     try:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):

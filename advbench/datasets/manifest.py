@@ -112,7 +112,7 @@ class DatasetInfo(BaseModel):
 
 
 def counts_of(rows: Iterable[Row]) -> dict[str, int]:
-    """How many rows are forged, authentic and excluded."""
+    """Count the rows that are forged, authentic and excluded."""
     counts = {"forged": 0, "authentic": 0, "excluded": 0}
     for row in rows:
         key = "excluded" if row.excluded else "forged" if row.label else "authentic"

@@ -1,1 +1,1 @@
-"""Where work units run: content-keyed, in any order, on any engine, with the same result."""
+"""Run work units: content-keyed, in any order, on any engine, with the same result."""

@@ -19,7 +19,7 @@ Work = Callable[[T, Report], R]
 
 @dataclass(frozen=True)
 class WorkUnit(Generic[T]):
-    """What is to be done.
+    """Describe what is to be done.
 
     Attributes:
         name: for progress and messages.
@@ -40,7 +40,7 @@ class WorkUnit(Generic[T]):
 
 
 class Engine(Protocol):
-    """Where units run."""
+    """Run units somewhere."""
 
     def run(
         self,
@@ -66,7 +66,7 @@ def once_each(units: Sequence[WorkUnit[T]]) -> list[WorkUnit[T]]:
 
 
 def not_sent(error: Exception) -> AdvbenchError:
-    """Of work that could not be pickled."""
+    """Build the error of work that cannot be pickled."""
     return AdvbenchError(
         f"the work cannot go to other processes ({first_line(error)}); make the plug-in one that "
         "can be pickled, or take --engine local --workers 1"

@@ -56,7 +56,7 @@ def card(
 
 
 def known_issues(groups: Sequence[Group], terms: Mapping[str, Terms], ledger: Ledger) -> list[str]:
-    """What the manifests know, and what follows from the shards."""
+    """List what the manifests know, and what follows from the shards."""
     issues = [
         f"{name}: {issue}"
         for name, term in sorted(terms.items())
@@ -109,7 +109,7 @@ def _victims(settings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _examples(
     form: Format, groups: Sequence[Group], terms: Mapping[str, Terms]
 ) -> list[dict[str, str]]:
-    """How to load, once with images and once with residuals, as far as there are both."""
+    """Show how to load, once with images and once with residuals, as far as there are both."""
     found: dict[bool, dict[str, str]] = {}
     for group in groups:
         with_images = terms[group.dataset_id].with_images

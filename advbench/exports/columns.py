@@ -1,4 +1,4 @@
-"""What is told of every exported image: columns of ``metadata.csv``, Parquet and Croissant."""
+"""Describe every exported image: columns of ``metadata.csv``, Parquet and Croissant."""
 
 from __future__ import annotations
 

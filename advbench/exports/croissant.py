@@ -55,7 +55,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class About:
-    """What Croissant says of the whole.
+    """Hold what Croissant says of the whole.
 
     Attributes:
         licences, cited: a line for each dataset.

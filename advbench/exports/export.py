@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What to export.
+    """Choose what to export.
 
     Attributes:
         format: a name of :data:`advbench.exports.FORMATS`.
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass
 class Summary:
-    """What was exported.
+    """Count what was exported.
 
     Attributes:
         terms: of each dataset, what was done and why.

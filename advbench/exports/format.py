@@ -1,4 +1,4 @@
-"""What a format is."""
+"""Define the formats of publication."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Format(ABC):
 
     @abstractmethod
     def distribution(self, sums: dict[str, str]) -> Distribution:
-        """What Croissant is to know of the files.
+        """Describe the files for Croissant.
 
         Args:
             sums: sha256 of every file but ``*.png``, by path.
@@ -58,7 +58,7 @@ class Format(ABC):
 
     @abstractmethod
     def front_matter(self, groups: Sequence[Group]) -> dict[str, object]:
-        """What stands as YAML at the head of the card; nothing where the format has none."""
+        """Give what stands as YAML at the head of the card; nothing where the format has none."""
 
     @abstractmethod
     def example(self, group: Group, with_images: bool) -> str:

@@ -1,4 +1,4 @@
-"""What an export turned out to hold: counted while it is written, told in its card."""
+"""Count what an export holds: counted while it is written, told in its card."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Made:
-    """Where and when the shards were made.
+    """Hold where and when the shards were made.
 
     Attributes:
         last_day: of the newest shard, YYYY-MM-DD.

@@ -1,4 +1,4 @@
-"""Which shards are exported: by dataset, victim and attack, in groups that are read together."""
+"""Select the shards to export: by dataset, victim and attack, in groups that are read together."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Group:
 
     @property
     def images(self) -> int:
-        """How many adversarial images."""
+        """Count the adversarial images."""
         return sum(len(e.sample_ids) for entries in self.variants.values() for e in entries)
 
 
@@ -134,7 +134,7 @@ def _is_wanted(
     victims: Sequence[str],
     attacks: Sequence[str],
 ) -> bool:
-    """Whether the shard of a row of the index is exported, or one that is was made from it."""
+    """Tell whether the shard of a row of the index is exported, or one that is was made from it."""
     if not _wanted([row["dataset"]], datasets):
         return False
     if row["kind"] == ORIGINALS:

@@ -15,7 +15,7 @@ from advbench.shards.reader import Shard
 
 @dataclass(frozen=True)
 class Terms:
-    """What a dataset's manifest says, and what follows.
+    """Hold the terms that a dataset's manifest states, and what follows.
 
     Attributes:
         info: None where no manifest was found.
@@ -35,7 +35,7 @@ class Terms:
 
     @property
     def sentence(self) -> str:
-        """What was done and why, in a line."""
+        """Say what was done and why, in a line."""
         why = (
             f"its manifest says redistribution: {self.redistribution}"
             if self.info

@@ -76,7 +76,7 @@ def _kernels(tf32: bool) -> Iterator[None]:
 
 
 def _precisions(tf32: bool) -> list[tuple[Any, str]]:
-    """What has an ``fp32_precision`` (nothing before torch 2.9), and which it shall have. The
+    """List what has an ``fp32_precision`` (nothing before torch 2.9), and which it shall have. The
     wholes come first: a part that is not set reads as its whole."""
     backends: Any = torch.backends
     if not hasattr(backends, "fp32_precision"):

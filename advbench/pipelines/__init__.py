@@ -1,1 +1,1 @@
-"""Where the families meet: datasets, victims, attacks, defenses, shards and scores."""
+"""Bring the families together: datasets, victims, attacks, defenses, shards and scores."""

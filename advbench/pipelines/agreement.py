@@ -47,7 +47,7 @@ ATTACKS: tuple[Attack, ...] = (
 
 @dataclass(frozen=True)
 class Difference:
-    """Of the mean F1 under one attack from that under the exact one, in RP points.
+    """Measure how far the mean F1 under one attack is from that under the exact one, in RP points.
 
     Attributes:
         rp: below 0 where the attack is stronger than the exact one.
@@ -81,7 +81,7 @@ class Agreement:
 
     @property
     def enough(self) -> bool:
-        """Whether images may be made so."""
+        """Tell whether images may be made so."""
         return all(abs(difference.rp) <= MOST_RP for difference in self.differences)
 
     def __str__(self) -> str:
@@ -218,7 +218,7 @@ def _same_signs(one: Tensor, other: Tensor) -> float:
 
 
 def _path(request: Request) -> Path:
-    """Where the gate's result is kept: named after all that decides it."""
+    """Name the file of the gate's result: named after all that decides it."""
     victim = request.victim
     parts = {
         "victim": victim_identity(victim),
@@ -233,7 +233,7 @@ def _path(request: Request) -> Path:
 
 
 def _read(path: Path) -> Agreement | None:
-    """What was kept; None where there is nothing that can be read."""
+    """Read what was kept; None where there is nothing that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         differences = tuple(Difference(**each) for each in found.pop("differences"))

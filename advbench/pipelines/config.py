@@ -1,4 +1,4 @@
-"""What to generate and to evaluate: one model for the command line, suite files and Python."""
+"""Configure the verbs: one model for the command line, suite files and Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPTIONS = {"weights": "ansm-weights"}
 
 
 class VictimChoice(Config):
-    """Which network of a victim.
+    """Choose a network of a victim.
 
     Attributes:
         size: ``small`` or ``full``; by default what the weights are of.
@@ -114,7 +114,7 @@ class DefenseGrid(Config):
 
 
 class GenerateConfig(AttackGrid):
-    """What ``advbench generate`` makes.
+    """Configure ``advbench generate``.
 
     Attributes:
         dataset: a registered or imported name, or a folder.
@@ -130,7 +130,7 @@ class GenerateConfig(AttackGrid):
 
 
 class EvaluateConfig(DefenseGrid):
-    """What ``advbench evaluate`` scores.
+    """Configure ``advbench evaluate``.
 
     Attributes:
         victims, datasets: only these; empty for all that there are shards of.
@@ -152,7 +152,7 @@ class EvaluateConfig(DefenseGrid):
 
 
 class TrainVictimConfig(Config):
-    """What ``advbench train victim`` trains.
+    """Configure ``advbench train victim``.
 
     Attributes:
         victim: by registry name.
@@ -178,7 +178,7 @@ class TrainVictimConfig(Config):
 
 
 class TrainAnsmConfig(Config):
-    """What ``advbench train ansm`` trains.
+    """Configure ``advbench train ansm``.
 
     Attributes:
         victim: the victim that it is to protect, by registry name.

@@ -37,7 +37,7 @@ LoadVictim = Callable[[dict[str, str]], Victim]
 
 @dataclass(frozen=True)
 class Request:
-    """What to evaluate.
+    """Choose what to evaluate.
 
     Attributes:
         out: the output folder with ``shards``; ``records`` go beside them.
@@ -68,7 +68,8 @@ class Request:
 
 @dataclass
 class Summary:
-    """What a run did, in images × defense strengths, and which defenses it left out and why."""
+    """Count what a run did, in images × defense strengths, and which defenses it left out and
+    why."""
 
     scored: int = 0
     reused: int = 0
@@ -85,12 +86,12 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """As in ``pgd-3``, or ``original``."""
+        """Name the variant, as in ``pgd-3``, or ``original``."""
         return (self.settings.variant or "") if self.settings else "original"
 
     @property
     def attacked(self) -> Attacked:
-        """What records say of its making."""
+        """Say how it was made, as records do."""
         if self.settings is None or self.settings.attack is None:
             return ORIGINAL
         return Attacked.by(
@@ -100,7 +101,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Pending:
-    """What one victim has yet to score on one dataset.
+    """Hold what one victim has yet to score on one dataset.
 
     Attributes:
         identity: of the victim, as in the shards' settings.
@@ -187,7 +188,7 @@ def _score(
 
 
 def find_pending(request: Request, summary: Summary, complete: bool = True) -> list[Pending]:
-    """What is to be scored, per dataset and victim; what is there is counted in ``summary``.
+    """Find what is to be scored, per dataset and victim; what is there is counted in ``summary``.
 
     Args:
         complete: refuse a store that has lost shards of what is asked for.
@@ -253,7 +254,7 @@ def cells_before(
 
 
 def _is_asked_for(request: Request, entries: Sequence[ShardEntry], row: Row) -> bool:
-    """Whether the shard of a row of the index is scored, or one that is was made from it."""
+    """Tell whether the shard of a row of the index is scored, or one that is was made from it."""
     if request.datasets and row["dataset"] not in request.datasets:
         return False
     if request.samples is not None and request.samples.isdisjoint(row["samples"].split()):
@@ -336,7 +337,7 @@ def _is_there(
     originals: Sequence[ShardEntry],
     cell: Cell,
 ) -> bool:
-    """Whether the cell's records are there, for these images and perhaps more, after those in
+    """Find whether the cell's records are there, for these images and perhaps more, after those in
     ``request.known`` were copied where they serve."""
     key_of = partial(_key, request, variant, originals, identity, cell)
     store = _records(request, cell)
@@ -387,6 +388,6 @@ def _key(
 
 
 def _records(request: Request, cell: Cell) -> RecordStore:
-    """Where the records of a cell go."""
+    """Name the file of a cell's records."""
     records = request.records or request.out / "records"
     return RecordStore(records if cell.defense.name == "none" else request.defended or records)

@@ -35,7 +35,7 @@ SHARD_BYTES = 96 << 20
 
 @dataclass
 class Summary:
-    """What a run did; of numerics that are not exact, how far they agree."""
+    """Count what a run did; of numerics that are not exact, how far they agree."""
 
     made: int = 0
     reused: int = 0
@@ -119,7 +119,7 @@ def missing_originals(request: Request, summary: Summary) -> list[WorkUnit[tuple
             )
 
     def is_there(row: Row) -> bool:
-        """Whether an original is stored, with all that its manifest says of it now."""
+        """Tell whether an original is stored, with all that its manifest says of it now."""
         return sources.get(row.sample_id, ())[2:] == (row.kind, row.source_group)
 
     units = []
@@ -132,8 +132,8 @@ def missing_originals(request: Request, summary: Summary) -> list[WorkUnit[tuple
 
 
 def missing_tasks(request: Request, summary: Summary) -> list[WorkUnit[Task]]:
-    """What is to be done: per attack and shard, intensities that miss the same images together;
-    what is there is counted in ``summary``."""
+    """Find what is to be done: per attack and shard, intensities that miss the same images
+    together; what is there is counted in ``summary``."""
     units = []
     for attack in sorted(request.attacks, key=lambda attack: attack.passes()):
         present: dict[float, set[str]] = {}

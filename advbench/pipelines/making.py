@@ -29,7 +29,7 @@ from advbench.victims.base import Victim
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate.
+    """Choose what to generate.
 
     Attributes:
         rows: the images, in order.
@@ -58,7 +58,7 @@ class Request:
 
     @cached_property
     def store(self) -> ShardStore:
-        """Where shards lie."""
+        """Open the store of the shards."""
         return ShardStore(self.out / "shards")
 
 
@@ -120,7 +120,7 @@ def make_originals(request: Request, rows: Sequence[Row], report: Report) -> Non
 
 @dataclass(frozen=True)
 class Made:
-    """What a task came to: adversarial images and passes."""
+    """Count what a task came to: adversarial images and passes."""
 
     images: int
     passes: int

@@ -1,4 +1,4 @@
-"""What stands beside the content of a shard or a record: versions, device, time, cost."""
+"""Collect what stands beside the content of a shard: versions, device, time, cost."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What to reproduce.
+    """Choose what to reproduce.
 
     Attributes:
         limit: the first so many test images.
@@ -167,7 +167,7 @@ class _Run:
         return AnsmRecipe.parse("recipe", settings | decided)
 
     def start(self, victim: Victim, recipe: AnsmRecipe) -> Start | None:
-        """What the victim's network begins from."""
+        """Read what the victim's network begins from."""
         path = self.request.start
         return Start.read(path, victim.size, recipe.upsampling) if path else None
 

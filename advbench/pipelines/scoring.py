@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As in ``jpeg-75``."""
+        """Name the cell, as in ``jpeg-75``."""
         return self.defense.variant_name(self.strength)
 
 
@@ -88,7 +88,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Scorer:
-    """What is the same for all images of a dataset before one victim."""
+    """Hold what is the same for all images of a dataset before one victim."""
 
     dataset: str
     victim: Victim

@@ -24,7 +24,7 @@ from advbench.victims.base import Victim
 
 @dataclass(frozen=True)
 class Generated:
-    """What ``generate`` did before one victim.
+    """Hold what ``generate`` did before one victim.
 
     Attributes:
         dataset: its name in shards and records, such as ``builtin-val``.

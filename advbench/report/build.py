@@ -31,7 +31,7 @@ _ONE = ["dataset", "victim", "size", "weights", "weights_sha256", "protocol"]
 
 @dataclass(frozen=True)
 class Request:
-    """What to report.
+    """Choose what to report.
 
     Attributes:
         out: the output folder with ``records`` and, for the gallery, ``shards``.
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written."""
+    """Count what was written."""
 
     path: Path
     bytes: int

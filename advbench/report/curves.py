@@ -43,7 +43,8 @@ def label_of(defense: Any, strength: Any) -> str:
 
 
 def best_strengths(cells: pd.DataFrame) -> pd.DataFrame:
-    """Of one victim's static cells those of each defense at the strength of highest mean RP."""
+    """Keep of one victim's static cells those of each defense at the strength of highest mean
+    RP."""
     static = cells[cells.threat == "static"]
     attacked = static[static.attack != "original"]
     means = attacked.groupby(["defense", "strength"], dropna=False).rp.mean().reset_index()

@@ -30,7 +30,7 @@ _QUALITY = {"image": 80, "noise": 45, "map": 70}  # WebP quality
 
 @dataclass
 class Budget:
-    """How many bytes of pictures a page may still take."""
+    """Count the bytes of pictures that a page may still take."""
 
     left: int
 

@@ -196,7 +196,7 @@ def _short(sample_id: str) -> str:
 
 
 def _highest(variants: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Of each attack the variant with the highest intensity, and those named."""
+    """Keep of each attack the variant with the highest intensity, and those named."""
     highest: dict[str, tuple[float, str]] = {}
     for variant in variants:
         base, _, through = variant.partition("@")

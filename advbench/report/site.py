@@ -30,7 +30,7 @@ _LONG = {"size", "protocol", "weights_sha256", "defense_spec", "content_sha256",
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written: pages by dataset, rows in all."""
+    """Count what was written: pages by dataset, rows in all."""
 
     pages: dict[str, Path]
     rows: int

@@ -1,4 +1,4 @@
-"""What the records of a victim allow to be concluded, each with what it rests on."""
+"""Conclude what the records of a victim allow, each with what it rests on."""
 
 from __future__ import annotations
 

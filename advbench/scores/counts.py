@@ -1,4 +1,5 @@
-"""What follows from TP, FP, FN and TN: F1, IoU, MCC and the marked area, of one image or of many.
+"""Compute what follows from TP, FP, FN and TN: F1, IoU, MCC and the marked area, of one image or of
+many.
 
 A score that compares the map with the forgery is NaN where the truth does not allow it, so that a
 mean over images leaves it out.

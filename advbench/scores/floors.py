@@ -1,4 +1,4 @@
-"""What the two maps that know nothing score on the same images: everything forged, and nothing."""
+"""Score the two maps that know nothing on the same images: everything forged, and nothing."""
 
 from __future__ import annotations
 

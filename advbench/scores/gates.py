@@ -27,7 +27,7 @@ MANY = 0.5  # share of a variant's images
 
 
 class Verdict(StrEnum):
-    """How a gate ended; a FAIL takes a row's rank, a WARN is told beside it."""
+    """Say how a gate ended; a FAIL takes a row's rank, a WARN is told beside it."""
 
     PASS = "PASS"
     WARN = "WARN"
@@ -51,7 +51,7 @@ class Gate:
 
     @property
     def page(self) -> str:
-        """Where the gate is explained."""
+        """Name the page that explains the gate."""
         return f"docs/gates.md#{self.name}"
 
 
@@ -141,8 +141,8 @@ class _Measured:
         ]
 
     def above(self, stronger: _Variant, weaker: _Variant) -> tuple[float, float]:
-        """How much more MCC the stronger one leaves than the weaker, on the images of both; and
-        the lower end of that difference's interval, where it matters."""
+        """Measure how much more MCC the stronger one leaves than the weaker, on the images of both;
+        and the lower end of that difference's interval, where it matters."""
         difference = stronger.mcc - weaker.mcc
         there = ~np.isnan(difference)
         mean = float(difference[there].mean()) if there.any() else math.nan
@@ -156,7 +156,7 @@ class _Measured:
 
 
 def _strongest(variants: Iterable[_Variant], budget: float) -> list[_Variant]:
-    """Of those with a budget the one that leaves the lowest mean MCC, if there is any."""
+    """Find among those with a budget the one that leaves the lowest mean MCC, if there is any."""
     same = [v for v in variants if v.budget == budget]
     return sorted(same, key=lambda v: (v.mean, v.name))[:1]
 

@@ -64,7 +64,7 @@ def missing_cells(records: pd.DataFrame) -> list[Missing]:
 
 
 def tuned(records: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
-    """Of each victim's defense the records at one strength: the best on other images.
+    """Keep of each victim's defense the records at one strength: the best on other images.
 
     Args:
         records, validation: each of one dataset.
@@ -231,8 +231,8 @@ class _Victim:
         return ""
 
     def _leads(self, rows: Sequence[dict[str, Any]]) -> None:
-        """How far each row lies before the next, image by image; the ranked among themselves, and
-        those that could be compared."""
+        """Measure how far each row lies before the next, image by image; the ranked among
+        themselves, and those that could be compared."""
         there = [row for row in rows if row["complete"]]
         scores = [
             self._spread(
@@ -254,7 +254,7 @@ class _Victim:
 
 
 def _authentic(part: pd.DataFrame) -> dict[str, float]:
-    """What is marked on authentic images: as they are, and at worst under the attacks."""
+    """Measure what is marked on authentic images: as they are, and at worst under the attacks."""
     authentic = part[part.tp + part.fn == 0]
     original = authentic[authentic.attack == "original"].marked
     attacked = within(authentic[authentic.attack != "original"])
@@ -284,7 +284,7 @@ def _not_ranked(row: dict[str, Any]) -> str:
 
 
 def _place(row: dict[str, Any]) -> tuple[bool, bool, float]:
-    """Where a row stands: ranked first, then comparable ones, then the others."""
+    """Order rows: ranked first, then comparable ones, then the others."""
     value = row["worst_mcc"]
     return bool(row["note"]), not row["complete"], math.inf if math.isnan(value) else -value
 

@@ -30,7 +30,7 @@ def auc(probability: ProbabilityMap, truth: Mask) -> float:
 
 @dataclass(frozen=True)
 class Noise:
-    """How far an image is from its original.
+    """Hold how far an image is from its original.
 
     Attributes:
         psnr: in dB; infinite for equal images.

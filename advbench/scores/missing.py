@@ -1,4 +1,4 @@
-"""What a row of a leaderboard has not met, and the commands that fill it."""
+"""Find what a row of a leaderboard has not met, and the commands that fill it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Met = frozenset[tuple[str, str]]  # variant and sample
 
 @dataclass(frozen=True)
 class Missing:
-    """What one defense before one victim has not met, though others have.
+    """Hold what one defense before one victim has not met, though others have.
 
     Attributes:
         about: ``dataset``, ``victim``, ``defense``, ``strength`` and ``defense_spec``.

@@ -1,4 +1,4 @@
-"""Which F1: a named, versioned rule from a probability map to TP, FP, FN, TN and a score.
+"""Define which F1: a named, versioned rule from a probability map to TP, FP, FN, TN and a score.
 
 Records keep the four counts, so that any other rule of this family can be computed later.
 """
@@ -20,7 +20,7 @@ ProbabilityMap = npt.NDArray[np.float32]  # H×W in [0, 1]
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a localization is scored.
+    """Score a localization by one rule.
 
     ``f1/v1``: forged images only; the float map is resized bilinearly to the ground truth's size;
     a pixel is predicted forged where its probability is above the victim's threshold;

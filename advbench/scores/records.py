@@ -95,7 +95,7 @@ class Record:
 
 
 def path_of(folder: Path, dataset: str, victim: str, variant: str, defense: str) -> Path:
-    """Where the records of one cell lie."""
+    """Name the file of a cell's records."""
     return folder / dataset / as_part(victim) / variant / f"{defense}.parquet"
 
 
@@ -161,7 +161,7 @@ def read_cell(path: Path) -> tuple[pd.DataFrame, str]:
 
 
 def has_key(path: Path, key: str) -> bool:
-    """Whether the file is there, whole, and computed from the same things."""
+    """Tell whether the file is there, whole, and computed from the same things."""
     try:
         return path.is_file() and read_cell(path)[1] == key
     except AdvbenchError:

@@ -27,7 +27,7 @@ class RecordStore:
     root: Path
 
     def path(self, dataset: str, victim: str, variant: str, defense: str) -> Path:
-        """Where the records of a cell lie."""
+        """Name the file of a cell's records."""
         return path_of(self.root, dataset, victim, variant, defense)
 
     def serving(self, path: Path, names: Sequence[str], key_of: KeyOf) -> pd.DataFrame | None:

@@ -13,7 +13,7 @@ STATIC, ADAPTIVE, TRANSFER, QUERY = THREATS = ("static", "adaptive", "transfer",
 
 @dataclass(frozen=True)
 class Attacked:
-    """How an image came to be, as records say it; the defaults are an original's.
+    """Say how an image came to be, as records say it; the defaults are an original's.
 
     Attributes:
         variant: such as ``pgd-3`` or ``pgd-3@ansm``.

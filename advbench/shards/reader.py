@@ -187,7 +187,7 @@ class Shard:
             )
 
     def record(self, number: int, original: Image | None = None) -> Original | AdversarialRecord:
-        """What the shard was given of one image.
+        """Read what the shard was given of one image.
 
         Args:
             original: of an adversarial image.

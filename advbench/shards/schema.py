@@ -104,7 +104,7 @@ class AdversarialRecord:
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the content of a shard; its JSON is the provenance key.
+    """Hold what decides the content of a shard; its JSON is the provenance key.
 
     Attributes:
         kind: ``originals`` or ``adversarial``.
@@ -177,13 +177,13 @@ class Settings:
 
     @property
     def folder(self) -> PurePosixPath:
-        """Where such shards lie, relative to the shards' root."""
+        """Name the folder of such shards, relative to the shards' root."""
         if self.victim is None or self.variant is None:
             return PurePosixPath(self.dataset, f"originals-{self.space}")
         return PurePosixPath(self.dataset, as_part(self.victim["name"]), self.variant)
 
     def differences(self, other: Settings) -> list[str]:
-        """What differs, as ``attack.alpha 1.0 / 2.0``."""
+        """Tell what differs, as ``attack.alpha 1.0 / 2.0``."""
         return list(_differences("", vars(self), vars(other)))
 
 
@@ -197,7 +197,7 @@ def _differences(prefix: str, ours: Any, theirs: Any) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What stands in a shard unhashed: where, when and at what cost it was made.
+    """Hold what stands in a shard unhashed: where, when and at what cost it was made.
 
     Attributes:
         passes: forward and backward passes.

@@ -23,7 +23,7 @@ Problem = tuple[str, str]
 
 @dataclass
 class Report:
-    """What verification found.
+    """Hold what verification found.
 
     Attributes:
         unsound: of shards, and of files that do not belong there.
@@ -136,7 +136,7 @@ def _compare_row(name: str, listed: Row, found: Row, report: Report) -> None:
 
 
 def _pictures(entry: ShardEntry) -> tuple[str, str]:
-    """Which originals a shard belongs to: dataset and working size."""
+    """Tell which originals a shard belongs to: dataset and working size."""
     return entry.settings.dataset, entry.settings.space
 
 

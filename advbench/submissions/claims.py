@@ -1,4 +1,4 @@
-"""What a submission says of itself: ``submission.json`` and ``shards.json``."""
+"""Read what a submission says of itself: ``submission.json`` and ``shards.json``."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ShardClaim(_Strict):
 
     @property
     def is_hashed_rightly(self) -> bool:
-        """Whether the hash is that of the settings."""
+        """Tell whether the hash is that of the settings."""
         text = json.dumps(self.settings, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest() == self.settings_sha256
 

@@ -25,7 +25,7 @@ from advbench.submissions.claims import Claims, ShardClaim
 
 @dataclass(frozen=True)
 class Request:
-    """What to pack.
+    """Choose what to pack.
 
     Attributes:
         out: the output folder with records and shards.

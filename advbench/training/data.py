@@ -20,7 +20,7 @@ _CACHE_BYTES = 2 << 30
 
 
 class CropRecipe(Protocol):
-    """What a recipe says of crops; see :class:`advbench.training.recipe.Recipe`."""
+    """Hold what a recipe says of crops; see :class:`advbench.training.recipe.Recipe`."""
 
     @property
     def seed(self) -> int: ...

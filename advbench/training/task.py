@@ -1,4 +1,4 @@
-"""What the training loop is given: a network, its loss, its validation, and its card."""
+"""Define what the training loop is given: a network, its loss, its validation, and its card."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Epoch:
 
 
 class LoopRecipe(CropRecipe, Protocol):
-    """What a recipe says to the loop."""
+    """Hold what a recipe says to the loop."""
 
     @property
     def ema(self) -> float: ...
@@ -74,11 +74,11 @@ class Task(ABC):
     @property
     @abstractmethod
     def epochs(self) -> int:
-        """How many epochs the run has."""
+        """Count the epochs of the run."""
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """Name the device of the network."""
         return next(self.network.parameters()).device
 
     def attach(self) -> nn.ModuleDict:
@@ -119,7 +119,7 @@ class Task(ABC):
 
     @abstractmethod
     def card(self, best: Epoch) -> dict[str, Any]:
-        """What is written beside the weights."""
+        """Describe the run, to be written beside the weights."""
 
 
 def key_of(*parts: str) -> str:

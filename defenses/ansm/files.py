@@ -16,7 +16,7 @@ from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
 
 
 def shipped_path(victim: str, size: str) -> Path:
-    """Where the shipped network for a victim lies, whether or not there is one."""
+    """Name the file of the shipped network for a victim, whether or not there is one."""
     with resources.as_file(resources.files("advbench.defenses.ansm")) as folder:
         return folder / "pretrained" / f"{victim}-{size}.safetensors"
 

@@ -1,4 +1,5 @@
-"""What ANSM minimises: FFA (eqs. 7 to 13), MgR (eqs. 14 to 18), and PwR, their rival in Table V."""
+"""Define what ANSM minimises: FFA (eqs. 7 to 13), MgR (eqs. 14 to 18), and PwR, their rival in
+Table V."""
 
 from __future__ import annotations
 

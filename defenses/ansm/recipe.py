@@ -99,7 +99,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 
 
 def preset(victim: str, size: str) -> dict[str, Any]:
-    """What differs from the defaults: Table II for the full size of the paper's victims."""
+    """Return what differs from the defaults: Table II for the full size of the paper's victims."""
     if size != "full":
         return _SMALL.get(victim, {})
     paper = {"lr_first": 5e-4, "lr_mgr": 1e-5, "ema": 0.0, "forged_share": 0.0}

@@ -1,4 +1,4 @@
-"""How ANSM is trained: Algorithm 1, alignment of features first, then refinement by masks."""
+"""Train ANSM: Algorithm 1, alignment of features first, then refinement by masks."""
 
 from __future__ import annotations
 
@@ -219,8 +219,9 @@ class AnsmTask(Task):
         }
 
     def best(self, curve: Sequence[Epoch]) -> Epoch | None:
-        """Of the second stage, the one with the best mean RP, the last of equals; of the first, the
-        last: it gives up originals for noise, so the best of both is where nothing is learnt yet.
+        """Choose of the second stage the one with the best mean RP, the last of equals; of the
+        first, the last: it gives up originals for noise, so the best of both is where nothing is
+        learnt yet.
         """
         second = [epoch for epoch in curve if epoch.stage == "mgr"]
         if not second:

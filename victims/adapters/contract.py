@@ -23,7 +23,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is built and fed.
+    """Say how one model is built and fed.
 
     Attributes:
         side: of the square that it takes; None where it takes any size.

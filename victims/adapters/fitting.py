@@ -15,7 +15,7 @@ Network = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Fitting:
-    """Which sizes a network takes.
+    """Say which sizes a network takes.
 
     Attributes:
         side: of the square that it takes, in pixels; None where it takes many sizes.

@@ -28,7 +28,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Reading:
-    """How a module is fed and read.
+    """Say how a module is fed and read.
 
     Attributes:
         fitting: the sizes that it takes.
@@ -138,7 +138,7 @@ class ModuleVictim(Victim):
         return ((images.flip(1) if reading.bgr else images) - mean) / std
 
     def call(self, prepared: Tensor) -> Any:
-        """What the module returns for prepared images N×3×h×w."""
+        """Return the module's output for prepared images N×3×h×w."""
         return self.network(prepared)
 
     def _run(self, images: Tensor) -> Tensor:

@@ -111,11 +111,11 @@ class CodeNetwork(nn.Module):
         return maps
 
     def actor(self, maps: list[Tensor]) -> Tensor:
-        """What the policy knows of the image, at H/2."""
+        """Compute what the policy knows of the image, at H/2."""
         return self._decode("p", maps)
 
     def critic(self, maps: list[Tensor]) -> Tensor:
-        """What the value network knows of the image, at H/2."""
+        """Compute what the value network knows of the image, at H/2."""
         return self._decode("v", maps)
 
     def _decode(self, side: str, maps: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""How CoDE learns: A3C-style reinforcement learning, and the supervised rollout beside it.
+"""Train CoDE: A3C-style reinforcement learning, and the supervised rollout beside it.
 
 Peng et al., "Employing Reinforcement Learning to Construct a Decision-Making Environment for Image
 Forgery Localization", T-IFS 2024. Every pixel is an agent; one learner plays one episode a batch.

@@ -1,4 +1,4 @@
-"""How HDF-Net learns: focal, Dice and structural losses on its three maps.
+"""Train HDF-Net: focal, Dice and structural losses on its three maps.
 
 Han, Wang, Bai, Wang, Hou, Xue, "HDF-Net: Capturing Homogeny Difference Features to Localize the
 Tampered Image", T-PAMI 2024; weights of the terms as in the authors' code.

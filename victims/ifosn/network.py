@@ -104,7 +104,7 @@ class ScseUnet(nn.Module):
         self.final = nn.Sequential(nn.Conv2d(decoder[4], 1, 1), nn.Sigmoid())
 
     def logits(self, x: Tensor) -> Tensor:
-        """What the last Sigmoid is given: same value, gradients that do not saturate."""
+        """Compute what the last Sigmoid is given: same value, gradients that do not saturate."""
         size = x.shape[2:]
         maps = []
         for stage in self.encoder_stages:

@@ -1,4 +1,4 @@
-"""How IF-OSN learns: localization of pictures that went through a simulated social network.
+"""Train IF-OSN: localization of pictures that went through a simulated social network.
 
 Wu, Zhou, Tian, Liu, "Robust Image Forgery Detection over Online Social Network Shared Images",
 CVPR 2022: predictable noise (the platform's processing, ended by JPEG) and unseen noise ξ (the

@@ -1,4 +1,4 @@
-"""How MVSS-Net learns: regions, their edges, and whether an image is forged at all.
+"""Train MVSS-Net: regions, their edges, and whether an image is forged at all.
 
 Dong, Chen, Hu, Cao, Li, "MVSS-Net: Multi-View Multi-Scale Supervised Networks for Image
 Manipulation Detection", T-PAMI 2022. The authors published no training code; weights of the terms
@@ -44,7 +44,8 @@ class RegionsAndEdges(Objective):
 
 
 def edge_target(masks: Tensor, width: int = EDGE_WIDTH) -> Tensor:
-    """Where both the mask and its complement reach within a cross of ``width`` pixels, N×1×H×W."""
+    """Mark where both the mask and its complement reach within a cross of ``width`` pixels,
+    N×1×H×W."""
     return _dilated(masks, width) * _dilated(1 - masks, width)
 
 

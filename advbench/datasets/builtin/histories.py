@@ -1,4 +1,4 @@
-"""What a picture went through before it was forged: crop, tone, JPEG, noise, resampling.
+"""Give a picture a history before it is forged: crop, tone, JPEG, noise, resampling.
 
 Random numbers come from ``integers`` alone and all rounding is integer arithmetic, so that the same
 seed gives the same bytes across NumPy releases.

@@ -34,7 +34,7 @@ _SUFFIXES = {
 
 @dataclass(frozen=True)
 class Examined:
-    """What became of a candidate.
+    """Hold what became of a candidate.
 
     Attributes:
         row: of the manifest; excluded where there is a problem.

@@ -30,14 +30,14 @@ _BLOCK = 256
 
 
 def dhash(pixels: Image) -> int:
-    """Whether each of 8×8 places is darker than its right neighbour, as 64 bits."""
+    """Hash a picture: whether each of 8×8 places is darker than its right neighbour, as 64 bits."""
     small = cv2.resize(pixels, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int64) @ _LUMA
     bits = (small[:, 1:] > small[:, :-1]).ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def is_plain(fingerprint: int) -> bool:
-    """Whether a hash is that of a picture without structure."""
+    """Tell whether a hash is that of a picture without structure."""
     return not _PLAIN < fingerprint.bit_count() < BITS - _PLAIN
 
 
@@ -65,7 +65,7 @@ def write_fingerprints(folder: Path, fingerprints: Mapping[str, int]) -> None:
 
 
 def read_fingerprints(folder: Path) -> dict[str, int]:
-    """What :func:`write_fingerprints` wrote; empty where an older import wrote none.
+    """Read what :func:`write_fingerprints` wrote; empty where an older import wrote none.
 
     Raises:
         AdvbenchError: another file of that name.

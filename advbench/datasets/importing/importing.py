@@ -36,7 +36,7 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class Imported:
-    """What was written, and which images were left out and why."""
+    """Hold what was written, and which images were left out and why."""
 
     info: DatasetInfo
     excluded: dict[str, str]

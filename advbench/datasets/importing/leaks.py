@@ -33,7 +33,7 @@ class Shared:
 
 @dataclass
 class Overlap:
-    """What a dataset shares with another one.
+    """Count what a dataset shares with another one.
 
     Attributes:
         error: why the two could not be compared.

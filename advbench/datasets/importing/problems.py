@@ -1,4 +1,5 @@
-"""What is wrong with one image of an import: the check, what it found, and what mends it."""
+"""Describe what is wrong with an image of an import: the check, what it found, and what mends
+it."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ class Problem:
 
     @property
     def reason(self) -> str:
-        """As it stands in the manifest of an image that was left out."""
+        """Say why, as it stands in the manifest of an image that was left out."""
         return f"{self.check}: {self.value}"
 
 

@@ -27,7 +27,8 @@ def read_lines(path: Path) -> list[str]:
 
 
 def spellings(line: str) -> tuple[str, ...]:
-    """What a line may mean, most literal first: as it is, trimmed, without suffix or folders."""
+    """List what a line may mean, most literal first: as it is, trimmed, without suffix or
+    folders."""
     trimmed = line.strip()
     last = PurePosixPath(trimmed).name
     return tuple(dict.fromkeys((line, trimmed, last, PurePosixPath(last).stem)))

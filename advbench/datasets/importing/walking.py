@@ -34,7 +34,7 @@ def existing_folder(path: Path) -> Path:
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file belongs to the operating system."""
+    """Tell whether a file belongs to the operating system."""
     return name.lower() in _CLUTTER or name.startswith(".")
 
 

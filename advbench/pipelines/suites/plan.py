@@ -1,4 +1,4 @@
-"""What a suite takes, measured before it is run: every file and weight, a bit of everything.
+"""Measure what a suite takes before it is run: every file and weight, a bit of everything.
 
 Speed and bytes are measured on an image of the mean size: see
 :mod:`advbench.pipelines.suites.probe`.
@@ -42,7 +42,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """What keeps the run from finishing, and where."""
+    """Say what keeps the run from finishing, and where."""
 
     where: str
     problem: str
@@ -81,7 +81,7 @@ class Stage:
 
 @dataclass
 class Plan:
-    """What a suite takes.
+    """Hold what a suite takes.
 
     Attributes:
         stages: in the order of the run.
@@ -110,7 +110,7 @@ class Plan:
 def requests(
     suite: Suite, dataset: Dataset, victim: Victim, out: Path
 ) -> tuple[generate.Request, evaluate.Request]:
-    """What a suite asks for of one victim on one dataset."""
+    """Build what a suite asks for of one victim on one dataset."""
     rows = dataset.select(suite.split, label=1, limit=suite.limit)
     attacks = suite.build_attacks()
     making = generate.Request(
@@ -224,7 +224,8 @@ def _check_room(plan: Plan, memory: int | None) -> None:
 
 
 def _peak(making: generate.Request) -> int:
-    """What this process has held at most, and the images of a shard that wait to be written."""
+    """Estimate what this process has held at most, and the images of a shard that wait to be
+    written."""
     held = peak_memory()
     variants = max(len(attack.intensities) for attack in making.attacks)
     largest = max(generate.weight(making, row) for row in making.rows)
@@ -272,7 +273,7 @@ def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, plan: Plan
 
 
 def _unscored(making: generate.Request, scoring: evaluate.Request, made: set[str]) -> int:
-    """How many variants are to be scored: those that change, and those that are not scored yet."""
+    """Count the variants to be scored: those that change, and those that are not scored yet."""
     assert scoring.variants is not None
     complete = scoring.variants - made
     if not complete:

@@ -1,4 +1,4 @@
-"""How fast a victim is attacked and scored here, and what an image takes on disk, measured."""
+"""Measure how fast a victim is attacked and scored here, and what an image takes on disk."""
 
 from __future__ import annotations
 

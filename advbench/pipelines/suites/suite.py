@@ -32,7 +32,7 @@ class Suite(AttackGrid, DefenseGrid):
 
     @cached_property
     def sha256(self) -> str:
-        """Of its content, wherever it was written down."""
+        """Hash its content, wherever it was written down."""
         return hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
 
     def narrowed(

@@ -36,7 +36,7 @@ def find(
     masks: str | None = None,
     inverted: Path | None = None,
 ) -> Found:
-    """What a layout finds at ``path``.
+    """Find the images of a layout at ``path``.
 
     Raises:
         AdvbenchError: an unknown layout, an option of another one, or what the layout refuses.

@@ -1,4 +1,4 @@
-"""What a layout's module says: what the dataset is, and what it found in a folder of it."""
+"""Describe a layout: what the dataset is, and what it found in a folder of it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a folder.
+    """Hold what was found in a folder.
 
     Attributes:
         root: absolute; all paths are below it.
