@@ -68,9 +68,7 @@ def predict(victim: Victim, image: Image) -> np.ndarray:
 
 def f1(probability: np.ndarray, truth: Mask, threshold: float) -> float:
     """F1 of one map under f1/v1."""
-    rule = protocol("f1/v1")
-    at_truth = rule.at_truth_size(probability.astype(np.float32), truth)
-    return rule.f1(rule.counts(at_truth, truth, threshold))
+    return protocol("f1/v1").f1_of_map(probability.astype(np.float32), truth, threshold)
 
 
 def scores_of(victim: Victim, pairs: list[tuple[Image, Mask]]) -> np.ndarray:

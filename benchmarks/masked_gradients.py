@@ -177,12 +177,10 @@ def target(x: Tensor, truth: Mask) -> Tensor:
 
 def score(victim: Victim, x: Tensor, truth: Mask) -> tuple[float, float]:
     """F1 under f1/v1, and the attacks' loss, of float [0, 1] 1×3×H×W."""
-    rule = protocol("f1/v1")
     with torch.inference_mode():
         probability = victim.probabilities(x)[0, 0].float().cpu().numpy()
         loss = float(localization_loss(victim.logits(x), target(x, truth)))
-    counts = rule.counts(rule.at_truth_size(probability, truth), truth, victim.threshold)
-    return rule.f1(counts), loss
+    return protocol("f1/v1").f1_of_map(probability, truth, victim.threshold), loss
 
 
 def means(names: Sequence[str], rows: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[1]
 
 # Floor of each room; a module may import from lower floors and from its own room.
 FLOORS = {
-    "advbench.cli": 8,
-    "advbench.submissions": 7,
-    "advbench.report": 6,
-    "advbench.pipelines": 5,
-    "advbench.exports": 4,
-    "advbench.attacks": 4,
-    "advbench.defenses": 4,
-    "advbench.training": 3,
+    "advbench.cli": 9,
+    "advbench.submissions": 8,
+    "advbench.report": 7,
+    "advbench.pipelines": 6,
+    "advbench.exports": 5,
+    "advbench.attacks": 5,
+    "advbench.defenses": 5,
+    "advbench.training": 4,
     "advbench.inference": 3,
     "advbench.scores": 3,
     "advbench.victims": 2,

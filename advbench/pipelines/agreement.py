@@ -181,7 +181,7 @@ def _scores(victim: Victim, samples: Sequence[Sample]) -> npt.NDArray[np.float64
         with torch.inference_mode():
             maps = victim.probabilities(to_unit(images.to(victim.device)))
         pairs = zip(maps[:, 0].float().cpu().numpy(), truth.numpy(), strict=True)
-        f1 = [rule.f1(rule.counts(*pair, victim.threshold)) for pair in pairs]
+        f1 = [rule.f1_of_map(*pair, victim.threshold) for pair in pairs]
         return torch.tensor(f1, dtype=torch.float64)
 
     return np.array(_stacked(victim, samples, run), dtype=np.float64)

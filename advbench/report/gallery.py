@@ -19,7 +19,7 @@ from advbench.images import fit_mask
 from advbench.pipelines.evaluate import LoadVictim
 from advbench.pipelines.scoring import Cell
 from advbench.report.curves import best_strengths, label_of
-from advbench.report.panels import Stored, f1_of, map_of, noise_picture, recorded_cell
+from advbench.report.panels import Stored, map_of, noise_picture, recorded_cell
 from advbench.scores.protocols import protocol
 from advbench.shards.reader import ShardEntry
 from advbench.victims.base import Victim
@@ -221,7 +221,7 @@ def _add_maps(
     shown += [(f"map behind {cell.name}", cell, adversarial) for cell in cells[1:]]
     for title, cell, image in shown:
         probability = map_of(victim, cell, image, choice.sample_id)
-        f1 = f1_of(rule, probability, truth, victim.threshold)
+        f1 = rule.f1_of_map(probability, truth, victim.threshold)
         levels = (255 * probability).round().astype(np.uint8)
         example.maps.append((title, _picture(levels, "map", budget), f1))
 

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
-from advbench.images import Image, Mask, to_tensor, to_unit
+from advbench.images import Image, to_tensor, to_unit
 from advbench.pipelines.scoring import Cell, predict
 from advbench.registry import DEFENSES
-from advbench.scores.protocols import Protocol
 from advbench.shards.reader import Originals, Shard, ShardEntry
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS
 from advbench.victims.base import Victim
@@ -110,9 +109,3 @@ def map_of(victim: Victim, cell: Cell, image: Image, sample_id: str, seed: int =
     """The victim's probability map H×W of a uint8 image behind a defense."""
     x = to_unit(to_tensor(image).to(victim.device))
     return predict(victim, cell, x, sample_id, seed)
-
-
-def f1_of(protocol: Protocol, probability: Map, truth: Mask, threshold: float) -> float:
-    """F1 of a map against the ground truth; NaN where it is undefined."""
-    at_truth = protocol.at_truth_size(probability, truth)
-    return protocol.f1(protocol.counts(at_truth, truth, threshold))

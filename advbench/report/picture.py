@@ -22,7 +22,7 @@ from advbench.files import write_atomically
 from advbench.images import Image, Mask, fit_mask, to_tensor
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell
-from advbench.report.panels import Stored, f1_of, map_of, noise_picture
+from advbench.report.panels import Stored, map_of, noise_picture
 from advbench.scores.protocols import Protocol
 from advbench.shards.store import ShardStore
 from advbench.victims.base import Victim
@@ -155,7 +155,7 @@ def picture(
             probability = map_of(victim, cell, image, subject.sample_id, seed)
             _panel(axis, probability)
             if truth is not None:
-                f1 = f1_of(protocol, probability, truth, victim.threshold)
+                f1 = protocol.f1_of_map(probability, truth, victim.threshold)
                 text = "F1 undefined" if math.isnan(f1) else f"F1 {f1:.3f}"
                 axis.set_xlabel(text, fontsize=8)
     for axis, title in zip(axes[0], titles, strict=True):

@@ -52,6 +52,11 @@ class Protocol:
         """Compute the F1 of one image; NaN where nothing is forged."""
         return float(f1(counts))
 
+    def f1_of_map(self, probability: ProbabilityMap, truth: Mask, threshold: float) -> float:
+        """Compute the F1 of a map of any size; NaN where nothing is forged."""
+        at_truth = self.at_truth_size(probability, truth)
+        return self.f1(self.counts(at_truth, truth, threshold))
+
 
 PROTOCOLS = {
     "f1/v1": Protocol(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from advbench.engines.processes import Processes
 from advbench.images import Mask, to_tensor, to_unit
+from advbench.scores.protocols import protocol
 from advbench.training.data import Examples
 from advbench.victims.base import Victim
 
@@ -23,9 +25,10 @@ def own_part(
 
 
 def pixel_f1(victim: Victim, image: Tensor, truth: Mask) -> float:
-    """F1 of the victim's map of one image 1×3×H×W at its threshold; 0 where nothing is forged."""
-    forged = victim.probabilities(image)[0, 0].cpu().numpy() > victim.threshold
-    return float(2 * (forged & truth).sum() / max(forged.sum() + truth.sum(), 1))
+    """Score the victim's map of one image 1×3×H×W under f1/v1; 0 where nothing is forged."""
+    probability = victim.probabilities(image)[0, 0].float().cpu().numpy()
+    score = protocol("f1/v1").f1_of_map(probability, truth, victim.threshold)
+    return 0.0 if math.isnan(score) else score
 
 
 def mean_over_all(

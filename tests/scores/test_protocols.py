@@ -151,6 +151,16 @@ def test_map_at_truth_size(shape: tuple[int, int]) -> None:
     assert found.max() <= 1
 
 
+def test_f1_of_a_map_of_another_size() -> None:
+    """The counts of the map at the truth's size; NaN on an authentic image."""
+    rng = np.random.default_rng(1)
+    probability, truth = rng.random((12, 20), dtype=np.float32), rng.random((24, 40)) < 0.3
+    resized = bilinear(probability, 24, 40) > 0.5
+    expected = f1_score(truth.ravel(), resized.ravel())
+    assert F1.f1_of_map(probability, truth, 0.5) == pytest.approx(expected)
+    assert math.isnan(F1.f1_of_map(probability, np.zeros_like(truth), 0.5))
+
+
 def test_the_map_is_resized_not_the_decision() -> None:
     """The threshold applies to the resized floats: between 0 and 1 the boundary lies half-way."""
     probability = np.array([[0, 1]], dtype=np.float32)
