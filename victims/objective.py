@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advbench.errors import AdvbenchError
+from advbench.overlap import dice
 from advbench.registry import load_target
 from advbench.victims.base import Victim
 
@@ -79,8 +80,7 @@ def localization_loss(logits: Tensor, masks: Tensor, dice_weight: float) -> Tens
 
 def dice_loss(probability: Tensor, masks: Tensor) -> Tensor:
     """One minus the Dice coefficient over the batch: squared sums, smooth 1."""
-    overlap = 2 * (probability * masks).sum() + 1
-    return 1 - overlap / ((probability**2).sum() + (masks**2).sum() + 1)
+    return 1 - dice(probability, masks, smooth=1.0, by_image=False)
 
 
 def make_objective(victim: Victim, recipe: Recipe) -> Objective:

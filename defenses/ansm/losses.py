@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advbench.overlap import dice
+
 ALPHA = 1e-8
 LAMBDA = 0.3
 
@@ -42,9 +44,7 @@ def mask_loss(logits: Tensor, masks: Tensor, weight: float = LAMBDA) -> Tensor:
 
 def dice_loss(probability: Tensor, masks: Tensor) -> Tensor:
     """One minus 2ΣPM / (ΣP² + ΣM²) of each image, averaged (eq. 15 prints the coefficient)."""
-    overlap = (probability * masks).sum((1, 2, 3))
-    size = (probability**2).sum((1, 2, 3)) + (masks**2).sum((1, 2, 3))
-    return (1 - 2 * overlap / size.clamp_min(ALPHA)).mean()
+    return (1 - dice(probability, masks)).mean()
 
 
 def mgr_loss(

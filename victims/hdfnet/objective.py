@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from advbench.overlap import dice
 from advbench.victims.hdfnet.victim import HDFNet
 from advbench.victims.objective import Objective
 
@@ -48,9 +49,7 @@ def focal_loss(logits: Tensor, masks: Tensor, alpha: float = 0.25, gamma: float 
 
 def sample_dice_loss(probability: Tensor, masks: Tensor) -> Tensor:
     """One minus the Dice coefficient of each sample, smooth 1, averaged."""
-    overlap = (probability * masks).sum((1, 2, 3))
-    size = probability.sum((1, 2, 3)) + masks.sum((1, 2, 3))
-    return (1 - (2 * overlap + 1) / (size + 1)).mean()
+    return (1 - dice(probability, masks, squared=False, smooth=1.0)).mean()
 
 
 def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
