@@ -24,11 +24,13 @@ class Missing:
         about: ``dataset``, ``victim``, ``defense``, ``strength`` and ``defense_spec``.
         static: variants, each with how many images.
         adaptive: attacks through the defense, as ``pgd-3``, each with how many images.
+        authentic: some of these images are.
     """
 
     about: dict[str, Any]
     static: dict[str, int]
     adaptive: dict[str, int]
+    authentic: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.static or self.adaptive)
@@ -47,9 +49,12 @@ class Missing:
         whole, _, split = dataset.rpartition("-")
         if split in ("train", "val"):
             where = ["--victim", victim, "--dataset", whole, "--split", split]
+        through = "-".join(self._defense()[::2])
+        if self.authentic:
+            where += ["--images", "all"]
         making = [
-            ["generate", *where, "--attack", attack, *intensities, "--through", *self._defense()]
-            for attack, intensities in _by_attack(self.adaptive)
+            ["generate", *where, "--attack", attack, *settings, "--through", through]
+            for attack, settings in _by_attack(self.adaptive)
         ]
         return [shlex.join(["advbench", *command]) for command in (*making, scoring)]
 
@@ -65,12 +70,16 @@ class Missing:
 
 
 def _by_attack(variants: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
+    """Sort attacks such as ``pgd (region=seam)-3`` into a command's options each."""
     found: dict[str, list[str]] = {}
     for name in variants:
         attack, _, intensity = name.rpartition("-")
         found.setdefault(attack, []).append(intensity)
-    for attack, intensities in found.items():
-        yield attack, ["--steps" if attack == "cw" else "--eps", ",".join(intensities)]
+    for name, intensities in found.items():
+        attack, *options = name.split(" (")
+        settings = [part for option in options for part in ("--set", option.rstrip(")"))]
+        steps = ["--steps" if attack == "cw" else "--eps", ",".join(intensities)]
+        yield attack, [*steps, *settings]
 
 
 def met(records: pd.DataFrame, threat: str) -> Met:
@@ -90,17 +99,19 @@ def missing(records: pd.DataFrame, dataset: pd.DataFrame) -> list[Missing]:
         dataset: all records of its dataset.
     """
     static, adaptive = met(records, STATIC), met(dataset, ADAPTIVE)
+    authentic = set(dataset.sample_id[dataset.tp + dataset.fn == 0])
     found = []
     for (defense, strength), part in records.groupby(["defense", "strength"], dropna=False):
         first = part.iloc[0]
         columns = ["dataset", "victim", "defense_spec"]
         about = {name: first[name] for name in columns}
-        through = adaptive - met(part, ADAPTIVE) if defense != "none" else ()
+        through = adaptive - met(part, ADAPTIVE) if defense != "none" else frozenset()
         found.append(
             Missing(
                 about | {"defense": defense, "strength": strength},
                 _counted(static - met(part, STATIC)),
                 _counted(through),
+                any(sample in authentic for _, sample in through),
             )
         )
     return found
