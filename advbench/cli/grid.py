@@ -34,12 +34,12 @@ class Column:
         return max(map(len, lines)) + any(self.marks)
 
 
-def terminal() -> Console:
+def terminal(stderr: bool = False) -> Console:
     """Open a console as wide as the terminal, or 80 columns."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH)
 
 
 def show(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advbench.cli.grid import terminal
 from advbench.datasets.importing.report import FILE
 
 if TYPE_CHECKING:
@@ -20,12 +21,9 @@ LINES_SHOWN = 10
 
 def show_faults(faults: Sequence[Fault]) -> None:
     """The first faults as a table on standard error, and how many more there are."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console = Console(stderr=True, width=160)
+    console = terminal(stderr=True)
     table = Table()
     for heading in ("file", "check", "found", "what to do"):
         table.add_column(heading, overflow="fold")

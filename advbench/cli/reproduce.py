@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advbench.cli.grid import Column, show, terminal
 from advbench.cli.options import (
     by_victim,
     device_option,
@@ -23,6 +24,7 @@ from advbench.cli.options import (
 )
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError
+from advbench.escaping import rich_text
 from advbench.registry import VICTIMS
 
 if TYPE_CHECKING:
@@ -134,41 +136,42 @@ def _present(out: Path) -> list[str]:
 
 
 def _show(table: str, found: pd.DataFrame) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    """Print our figures beside the paper's, a table each dataset and victim."""
+    console = terminal()
     column = "defense" if table == "table3" else "strategy"
-    keys = ["dataset", "victim", "weights", column]
-    shown = Table(title=f"{table}: F1 (RP %), attacks averaged over their intensities")
-    for name in [*keys, "attack"]:
-        shown.add_column(name)
-    for name in ("ours", "paper", "n"):
-        shown.add_column(name, justify="right")
-    shown.add_column("note")
-    for row in found.to_dict("records"):
-        ours = _figures(row["f1"], row["rp"])
-        paper = _figures(row["published_f1"], row["published_rp"])
-        shown.add_row(
-            *(row[k] for k in keys), row["attack"], ours, paper, f"{row['n']:.0f}", row["note"]
-        )
-    console.print(shown)
-    if (found.weights == "builtin").any():
-        console.print(
-            "weights 'builtin' know the built-in data only: the paper's figures beside them show "
-            "what its networks did on real forgeries",
-            highlight=False,
-        )
+    said = ["F1 (RP %, with half of its 95 % interval), attacks are means over their intensities"]
     if table == "table3":
-        console.print(
-            "paper: where it has not the dataset, the mean RP over its four", highlight=False
+        said.append("paper: where it has not the dataset, the mean RP over its four")
+    if (found.weights == "builtin").any():
+        said.append(
+            "weights 'builtin' know the built-in data only: the paper's figures beside them show "
+            "what its networks did on real forgeries"
         )
+    keys = ["dataset", "victim", "weights"]
+    for (dataset, victim, weights), rows in found.groupby(keys, sort=False):
+        plain = rows.to_dict("records")
+        ours = [_figures(r["f1"], r["rp"], (r["rp_high"] - r["rp_low"]) / 2) for r in plain]
+        paper = [_figures(row["published_f1"], row["published_rp"]) for row in plain]
+        counts = rows.n.astype(int).map(str) + "/" + rows.photographs.astype(int).map(str)
+        show(
+            console,
+            f"{table}: {victim} ({weights}) on {dataset}",
+            [Column(column, rows[column].tolist()), Column("attack", rows.attack.tolist())],
+            [
+                Column("ours", ours),
+                Column("paper", paper),
+                Column("images/photographs", counts.tolist()),
+            ],
+            "; ".join(said),
+        )
+        for note, marked in rows[rows.note != ""].groupby("note", sort=False):
+            cells = ", ".join(f"{r[column]} {r['attack']}" for r in marked.to_dict("records"))
+            console.print(rich_text(f"{note}: {cells}"), highlight=False)
 
 
-def _figures(f1: float, rp: float) -> str:
+def _figures(f1: float, rp: float, half: float = math.nan) -> str:
     if math.isnan(f1) and math.isnan(rp):
-        return "–"
+        return "-"
     first = "" if math.isnan(f1) else f"{f1:.3f} "
-    return f"{first}({rp:.1f})" if not math.isnan(rp) else f"{first}(–)"
+    spread = "" if math.isnan(half) else f" ±{half:.1f}"
+    return f"{first}({rp:.1f}{spread})" if not math.isnan(rp) else f"{first}(-)"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from advbench.cli.grid import terminal
 from advbench.cli.options import (
     by_victim,
     device_option,
@@ -202,12 +203,9 @@ class _Session:
 
 
 def _show(planned: Plan) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
+    console = terminal()
     table = Table(title=f"on {planned.device}" if planned.device else None)
     for name in ("dataset", "victim"):
         table.add_column(name)

@@ -6,8 +6,7 @@ from importlib import resources
 
 import pandas as pd
 
-from advbench.scores.cells import ATTACKS
-from advbench.scores.tables import long_table
+from advbench.scores.cells import ATTACKS, Cells, measure
 
 
 def published(table: str) -> pd.DataFrame:
@@ -48,13 +47,19 @@ def beside_published(records: pd.DataFrame, table: str) -> pd.DataFrame:
         records: for the ablations, ``defense`` is the strategy's name, or ``none``.
 
     Returns:
-        One row per dataset, victim, defense or strategy, and attack: ``f1``, ``rp``, ``n`` (the
-        fewest images), ``weights``, ``protocol``, ``published_f1``, ``published_rp``. Where the
-        paper has not the dataset, Table III's ``published_rp`` is the mean over its four.
+        One row per dataset, victim, defense or strategy, and attack: ``f1``, ``rp`` with its
+        interval, ``n`` images of so many ``photographs`` (the fewest), ``weights``, ``protocol``,
+        ``published_f1``, ``published_rp``. Where the paper has not the dataset, Table III's
+        ``published_rp`` is the mean over its four.
     """
     keys = ["dataset", "victim", "weights", "protocol", "defense", "attack"]
-    ours = long_table(records).groupby(keys, sort=False)
-    found = ours.agg(f1=("f1", "mean"), rp=("rp", "mean"), n=("n", "min")).reset_index()
+    found = pd.DataFrame(
+        [
+            cells.victim | {"defense": defense, "attack": attack} | _figures(cells, part)
+            for cells in measure(records)
+            for (defense, attack), part in cells.table.groupby(["defense", "attack"], sort=False)
+        ]
+    )
     theirs = published(table).rename(
         columns={"strategy": "defense", "f1": "published_f1", "rp": "published_rp"}
     )
@@ -73,3 +78,10 @@ def beside_published(records: pd.DataFrame, table: str) -> pd.DataFrame:
     found = found.sort_values(["dataset", "victim", "defense", "attack"], ignore_index=True)
     found = found.astype({"attack": str, "defense": str})
     return found if table == "table3" else found.rename(columns={"defense": "strategy"})
+
+
+def _figures(cells: Cells, part: pd.DataFrame) -> dict[str, float]:
+    """Means over the intensities of an attack, and the fewest images."""
+    rp, low, high = cells.mean_rp([part.index.tolist()])
+    means = {"f1": part.f1.mean(), "rp": rp, "rp_low": low, "rp_high": high}
+    return means | {name: part[name].min() for name in ("n", "photographs")}
