@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.cli.grid import Column, show, terminal
-from advbench.cli.tables import defense_label
 from advbench.escaping import rich_text, visible
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ MOST_TOLD = 8  # rows that lack something
 
 def show_board(name: str, board: pd.DataFrame) -> None:
     """Print each victim's rows: the rank, what it follows from, and RP under each attack."""
+    from advbench.scores.cells import defense_label
+
     console = terminal()
     for victim, rows in board.groupby("victim", sort=False):
         labels = [defense_label(d, s) for d, s in zip(rows.defense, rows.strength, strict=True)]
@@ -80,6 +81,8 @@ def _column(rows: pd.DataFrame, header: str, name: str, digits: int) -> Column:
 
 def tell_missing(lacking: Sequence[Missing]) -> None:
     """Print the commands that fill what is missing."""
+    from advbench.scores.cells import defense_label
+
     for one in lacking[:MOST_TOLD]:
         label = defense_label(one.about["defense"], one.about["strength"])
         click.echo(visible(f"{label} before {one.about['victim']} {one}; fill it with:"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advbench.cli.grid import Column, extremes, show, terminal
+from advbench.escaping import rich_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,17 +25,19 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Tables:
-    """The long table, the wide one of each dataset, and the floors of each dataset."""
+    """The long table, the wide one and the floors of each dataset, and the gates."""
 
     long: pd.DataFrame
     wide: dict[str, pd.DataFrame]
     floors: pd.DataFrame
+    gates: pd.DataFrame
 
     def as_json(self) -> dict[str, Any]:
         """Give plain data; NaN as null."""
         return {
             "table": json.loads(self.long.to_json(orient="records")),
             "floors": json.loads(self.floors.to_json(orient="records")),
+            "gates": json.loads(self.gates.to_json(orient="records")),
         }
 
     def show(self) -> None:
@@ -49,6 +52,7 @@ class Tables:
             for key, part in authentic.groupby(keys, sort=False):
                 names = dict(zip(keys, map(str, key), strict=True))
                 _authentic(console, dataset, names, part)
+            _gates(console, self.gates[self.gates.dataset == dataset])
             if (wide.weights == "builtin").any():
                 console.print(
                     "weights 'builtin' know the built-in data only: their scores say nothing "
@@ -64,16 +68,12 @@ def write_tables(out: Path) -> Tables:
     from advbench.scores.records import read_records
 
     records = read_records(out / "records")
-    long, wide = tables.write_tables(records, out / "tables")
-    return Tables(long, wide, floors(records))
-
-
-def defense_label(defense: Any, strength: Any) -> str:
-    """Name a defense at a strength: ``jpeg 70``."""
-    return str(defense) if math.isnan(strength) else f"{defense} {strength:g}"
+    long, wide, gates = tables.write_tables(records, out / "tables")
+    return Tables(long, wide, floors(records), gates)
 
 
 def _forged(console: Console, dataset: str, names: dict[str, str], rows: pd.DataFrame) -> None:
+    from advbench.scores.cells import defense_label
     from advbench.scores.floors import FLOORS
 
     ranked = [defense not in FLOORS for defense in rows.defense]
@@ -118,7 +118,7 @@ def _score(row: Mapping[Any, Any], attack: str, mark: str) -> str:
 
 def _authentic(console: Console, dataset: str, names: dict[str, str], rows: pd.DataFrame) -> None:
     """Print what is marked on authentic images."""
-    from advbench.scores.cells import ATTACKS
+    from advbench.scores.cells import ATTACKS, defense_label
     from advbench.scores.floors import FLOORS
 
     labels = [defense_label(d, s) for d, s in zip(rows.defense, rows.strength, strict=True)]
@@ -144,3 +144,18 @@ def _authentic(console: Console, dataset: str, names: dict[str, str], rows: pd.D
         f"marked area, below it the share of images with more than 1 % marked; "
         f"{rows.n_authentic.min():.0f} authentic images; * least and ! most of a column",
     )
+
+
+def _gates(console: Console, gates: pd.DataFrame) -> None:
+    """Print what fails, and how much passes or warns."""
+    from advbench.scores.cells import defense_label
+    from advbench.scores.gates import Verdict
+
+    for row in gates[gates.verdict == Verdict.FAIL].itertuples():
+        where = f"{defense_label(row.defense, row.strength)} before {row.victim}"
+        line = f"gate {row.gate} FAIL: {where}: {row.told} ({row.page})"
+        console.print(rich_text(line), style="bold red", highlight=False)
+    counts = gates.verdict.value_counts()
+    told = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in Verdict)
+    console.print(f"gates: {told}; tables/gates.csv, docs/gates.md", highlight=False)
+    console.print()

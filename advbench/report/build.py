@@ -20,6 +20,7 @@ from advbench.report.measures import cells as cells_of
 from advbench.report.measures import with_clean
 from advbench.report.page import render
 from advbench.report.verdicts import Verdict, verdicts
+from advbench.scores.cells import defense_label
 from advbench.scores.floors import floors
 from advbench.scores.records import read_records
 from advbench.shards.reader import ShardEntry
@@ -168,7 +169,7 @@ def _victims(records: pd.DataFrame, cells: pd.DataFrame) -> list[dict[str, Any]]
         if len(best):
             chosen = attacked.merge(best.head(1), on=["defense", "strength"])
             about["best"] = {
-                "name": curves.label_of(best.iloc[0].defense, float(best.iloc[0].strength)),
+                "name": defense_label(best.iloc[0].defense, float(best.iloc[0].strength)),
                 "rp": chosen.rp.mean(),
                 "undefended": undefended.rp.mean(),
                 "worst": _weakest(chosen),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
 from advbench.report.charts import Chart, Line, legend
-from advbench.scores.cells import ATTACKS
+from advbench.scores.cells import ATTACKS, defense_label
 
 X_LABELS = {"cw": "steps m"}
 GREY_LEVELS = "φ, grey levels (1/255)"
@@ -37,11 +36,6 @@ def in_order(attacks: pd.Series[str]) -> list[str]:
     return [a for a in ATTACKS if a in present] + sorted(present - set(ATTACKS))
 
 
-def label_of(defense: Any, strength: Any) -> str:
-    """A defense at a strength, such as ``jpeg 70``; NaN where there is none to set."""
-    return str(defense) if math.isnan(strength) else f"{defense} {strength:g}"
-
-
 def best_strengths(cells: pd.DataFrame) -> pd.DataFrame:
     """Keep of one victim's static cells those of each defense at the strength of highest mean
     RP."""
@@ -65,7 +59,7 @@ def against_intensity(cells: pd.DataFrame, measure: str) -> list[Group]:
             for (defense, strength, threat), line in kept[kept.attack == attack].groupby(
                 ["defense", "strength", "threat"], dropna=False
             ):
-                name = "undefended" if defense == "none" else label_of(defense, strength)
+                name = "undefended" if defense == "none" else defense_label(defense, strength)
                 columns = ["intensity", measure, f"{measure}_low", f"{measure}_high"]
                 lines.append(
                     Line(

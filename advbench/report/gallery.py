@@ -18,8 +18,9 @@ from advbench.errors import AdvbenchError
 from advbench.images import fit_mask
 from advbench.pipelines.evaluate import LoadVictim
 from advbench.pipelines.scoring import Cell
-from advbench.report.curves import best_strengths, label_of
+from advbench.report.curves import best_strengths
 from advbench.report.panels import Stored, map_of, noise_picture, recorded_cell
+from advbench.scores.cells import defense_label
 from advbench.scores.protocols import protocol
 from advbench.shards.reader import ShardEntry
 from advbench.victims.base import Victim
@@ -166,7 +167,7 @@ def _chosen(
             same = same[same.strength == defended.strength]
         behind = same.set_index("sample_id")
         table = table.assign(defended=behind.f1, spec=behind.defense_spec).dropna(subset="defended")
-        name = label_of(str(defended.defense), float(defended.strength))
+        name = defense_label(str(defended.defense), float(defended.strength))
     if table.empty:
         return [], name
     ordered = table.sort_values("defended", ascending=False, kind="stable")

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from advbench.escaping import visible
-from advbench.report.curves import in_order, label_of
+from advbench.report.curves import in_order
+from advbench.scores.cells import defense_label
 from advbench.shards.reader import Shard, ShardEntry
 from advbench.shards.schema import ADVERSARIAL
 
@@ -55,7 +56,7 @@ def wide_tables(cells: pd.DataFrame) -> list[Wide]:
                     "victim": victim,
                     "weights": weights,
                     "protocol": protocol,
-                    "defense": label_of(defense, strength),
+                    "defense": defense_label(defense, strength),
                     "is_defended": defense != "none",
                     "cells": [by_attack.get(attack) for attack in attacks],
                     "n": int(cell.n.min()),
@@ -153,7 +154,7 @@ def image_rows(scored: pd.DataFrame, shards: Sequence[dict[str, Any]]) -> tuple[
             "threat": scored.threat,
             "attack": scored.variant,
             "defense": [
-                label_of(d, s) for d, s in zip(scored.defense, scored.strength, strict=True)
+                defense_label(d, s) for d, s in zip(scored.defense, scored.strength, strict=True)
             ],
             "made by": [f"advbench {m['version']}, {m['device']}" if m else "–" for m in made],
             "F1": scored.f1.round(4),

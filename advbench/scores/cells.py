@@ -33,6 +33,11 @@ def key_of(defense: Any, strength: Any) -> DefenseKey:
     return str(defense), None if strength is None or math.isnan(strength) else float(strength)
 
 
+def defense_label(defense: Any, strength: Any) -> str:
+    """Show a defense at a strength: ``jpeg 70``; NaN where there is none to set."""
+    return str(defense) if math.isnan(strength) else f"{defense} {strength:g}"
+
+
 def measure(records: pd.DataFrame) -> list[Cells]:
     """Average the cells of each victim on each dataset."""
     return [Cells(part) for _, part in records.groupby(VICTIM, dropna=False, sort=True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -74,18 +73,21 @@ def _wide(measured: Sequence[Cells]) -> pd.DataFrame:
     return _sorted(pd.DataFrame(rows))[[*_WIDE, *figures, "n", "photographs"]]
 
 
-def write_tables(records: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def write_tables(
+    records: pd.DataFrame, folder: Path
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], pd.DataFrame]:
     """Write ``long.csv``, ``gates.csv``, and ``<dataset>.csv`` for each dataset, floors among the
-    rows; returns the long table and the wide one of each dataset."""
+    rows; returns the long table, the wide one of each dataset, and the gates."""
     measured = measure(with_floors(records))
     long = _long(measured)
     names = sorted({str(cells.victim["dataset"]) for cells in measured})
     wide = {name: _wide([c for c in measured if c.victim["dataset"] == name]) for name in names}
     write_atomically(folder / "long.csv", as_csv(long))
-    write_atomically(folder / "gates.csv", as_csv(gates(records)))
+    found = gates(records)
+    write_atomically(folder / "gates.csv", as_csv(found))
     for name, table in wide.items():
         write_atomically(folder / f"{name}.csv", as_csv(table))
-    return long, wide
+    return long, wide, found
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from advbench.cli.main import VERBS
+from advbench.scores.records import read_records, write_merged
 
 SIX = ["fgsm", "bim", "pgd", "mifgsm", "pgn", "cw"]
 
@@ -91,6 +92,14 @@ def test_printed_table_names_the_weights_and_floors(imported, toy, advbench_comm
     assert re.search(r"all forged +0\.\d{3} +0\.\d{3}", ran.out)
     assert max(map(len, ran.out.splitlines()[:-1])) <= 80
     assert "f1/v1" in ran.out
+    assert "gates: 3 PASS, 0 WARN, 0 FAIL" in ran.out
+    records = read_records(imported / "records")
+    write_merged(
+        imported / "records" / "all.parquet",
+        records.assign(dataset="other", budget=1.0, source_group=records.sample_id),
+    )
+    ran = advbench_command("evaluate", "--out", imported, *toy[:2])
+    assert "gate budget FAIL: none before toy: 5 of 5 stored images" in " ".join(ran.out.split())
 
 
 def test_unlike_options_are_given_to_those_that_take_them(imported, toy, advbench_command):

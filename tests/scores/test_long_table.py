@@ -221,7 +221,7 @@ def test_other_means() -> None:
 def test_csv(tmp_path: Path) -> None:
     """``long.csv`` has the promised columns, readable by pandas, and says the same."""
     records = frame(scored(CLEAN), scored({"a": 0.4, "b": 0.2}, "pgd-1"))
-    returned, _ = write_tables(records, tmp_path)
+    returned, *_ = write_tables(records, tmp_path)
     data = (tmp_path / "long.csv").read_bytes()
     assert b"\r" not in data
     found = pd.read_csv(tmp_path / "long.csv")
