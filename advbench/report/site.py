@@ -15,8 +15,8 @@ import pandas as pd
 from advbench.errors import AdvbenchError
 from advbench.escaping import csv_text
 from advbench.files import write_atomically
-from advbench.report.curves import label_of
 from advbench.report.page import render
+from advbench.scores.cells import defense_label
 from advbench.scores.floors import with_floors
 from advbench.scores.gates import gates
 from advbench.scores.leaderboard import leaderboard
@@ -25,7 +25,15 @@ from advbench.scores.tables import as_csv
 
 _ROW = ["victim", "size", "weights_sha256", "protocol", "defense", "strength"]
 # Columns that a row's own section shows, not the table.
-_LONG = {"size", "protocol", "weights_sha256", "defense_spec", "content_sha256", "version"}
+_LONG = {
+    "worst_over",
+    "size",
+    "protocol",
+    "weights_sha256",
+    "defense_spec",
+    "content_sha256",
+    "version",
+}
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def _rows(name: str, board: pd.DataFrame, records: pd.DataFrame) -> list[dict[st
         found.append(
             {
                 "id": f"row-{number}",
-                "title": f"{label_of(row['defense'], row['strength'])} before {row['victim']}",
+                "title": f"{defense_label(row['defense'], row['strength'])} before {row['victim']}",
                 "cells": {str(column): _cell(str(column), value) for column, value in row.items()},
                 "about": {column: str(row[column]) for column in sorted(_LONG & set(row))},
                 "specification": _indented(str(row.get("defense_spec", ""))),

@@ -94,7 +94,7 @@ _LAST = {
     *("mean_rp", "mean_rp_low", "mean_rp_high"),
     *("marked_authentic", "alarms_authentic", "framed_authentic"),
     *("n", "photographs", "n_authentic", "gates", "note", "complete"),
-    *("protocol", "weights_sha256", "defense_spec", "content_sha256", "version"),
+    *("worst_over", "protocol", "weights_sha256", "defense_spec", "content_sha256", "version"),
 }
 
 
@@ -167,7 +167,12 @@ class _Victim:
         """The worst case of a row, and what is lost to it."""
         names = ("worst_mcc", "worst_mcc_low", "worst_mcc_high", "lead", "lead_low", "lead_high")
         row: dict[str, Any] = dict.fromkeys(names, math.nan)
-        row |= {"worst_variant": "", "lost_f1": math.nan, "lost_f1_bound": math.nan}
+        row |= {
+            "worst_variant": "",
+            "worst_over": "",
+            "lost_f1": math.nan,
+            "lost_f1_bound": math.nan,
+        }
         if key not in self.lowest:
             return row
         part = self.lowest[key]
@@ -175,8 +180,9 @@ class _Victim:
         low, high = self.cells.bootstrap.interval(drawn)
         lost = (part.sample_id.map(self.clean) - part.f1).clip(lower=0)
         kept = lost.notna()
-        means = within(self.parts[key]).groupby("variant").mcc.mean()
+        means = within(self.parts[key]).groupby("variant").mcc.mean().dropna()
         return row | {
+            "worst_over": " ".join(sorted(means.index)),
             "worst_mcc": float(part.mcc.mean()),
             "worst_mcc_low": low,
             "worst_mcc_high": high,

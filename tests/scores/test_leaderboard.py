@@ -133,6 +133,7 @@ def test_attacks_through_the_defense_decide(adaptive):
     assert ranks(board) == {("jpeg", 70): 1, ("jpeg", 90): 2}
     second = row(board, defense="jpeg", strength=90.0)
     assert second.worst_variant == "pgd-3@jpeg-90"
+    assert second.worst_over == "fgsm-3 original pgd-1 pgd-3 pgd-3@jpeg-90"
     assert second.worst_mcc == pytest.approx(0.1)
     assert second.pgd_adaptive_rp == pytest.approx(100 * 0.55 / 0.9)
     assert second.pgd_rp == pytest.approx(100 * 0.75 / 0.9)
@@ -238,10 +239,20 @@ def test_an_attack_through_one_defense_must_be_met_by_all(adaptive):
         ("code", 70), ("code", 90), ("ifosn", 70)
     ]  # fmt: skip
     assert lacking[-1].commands == [
-        "advbench generate --victim ifosn --dataset mine --attack pgd --eps 3 "
-        "--through jpeg --quality 70",
+        "advbench generate --victim ifosn --dataset mine --attack pgd --eps 3 --through jpeg-70",
         "advbench evaluate --victim ifosn --dataset mine --defense jpeg --quality 70",
     ]
+
+
+def test_commands_name_regions_and_authentic_images(adaptive):
+    """Of validation images too, which lie under a name of their own."""
+    seam = cell("pgd-1@jpeg-90", 0.6, "jpeg", 90.0, region="seam").assign(tp=0, fn=0)
+    every = pd.concat([adaptive, seam.assign(sample_id="mine/authentic")[:1]], ignore_index=True)
+    (lacking,) = missing_cells(every.assign(dataset="mine-val"))
+    assert lacking.commands[0] == (
+        "advbench generate --victim ifosn --dataset mine --split val --images all --attack pgd "
+        "--eps 1 --set region=seam --through jpeg-70"
+    )
 
 
 @pytest.mark.parametrize("undefended", [True, False])
