@@ -137,7 +137,7 @@ def f1_of(victim: Victim, image: Tensor, truth: Tensor) -> float:
     rule = protocol("f1/v1")
     with torch.inference_mode():
         map_ = victim.probabilities(to_unit(image))[0, 0].numpy()
-    return rule.f1(rule.counts(map_, truth[0].numpy(), victim.threshold))
+    return rule.f1_of_map(map_, truth[0].numpy(), victim.threshold)
 
 
 if __name__ == "__main__":
