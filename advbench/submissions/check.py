@@ -10,7 +10,7 @@ import pandas as pd
 
 from advbench.errors import AdvbenchError
 from advbench.escaping import visible
-from advbench.report.curves import label_of
+from advbench.scores.cells import defense_label
 from advbench.scores.gates import gates
 from advbench.scores.leaderboard import leaderboard
 from advbench.scores.records import read_records
@@ -181,7 +181,7 @@ def _covers(claims: Claims, records: pd.DataFrame, reference: pd.DataFrame, stat
     ]
     for keys, own in records.groupby(["victim", "defense", "strength"], dropna=False):
         victim, defense, strength = keys
-        name = label_of(defense, strength)
+        name = defense_label(defense, strength)
         needed = set(
             wanted[wanted.victim == victim][["variant", "sample_id"]].itertuples(
                 index=False, name=None
