@@ -97,6 +97,7 @@ def test_reproduce(toy, imported, advbench_command):
     assert ran.code == 0, ran.err
     path = imported / "reproduce" / "table5-toy.csv"
     assert ran.out.endswith(f"table: {path}\n")
+    assert max(map(len, ran.out.splitlines()[:-1])) <= 80
     table = pd.read_csv(path)
     assert list(table.strategy.unique()) == ["none", "pwr", "ffa"]
     assert not (imported / "shards" / "mine-train").exists()
