@@ -73,6 +73,7 @@ class Attack(BaseModel, ABC):
     intensity_field: ClassVar[str] = "eps"
     profiles: ClassVar[dict[str, dict[str, Any]]] = {}
     needs_gradients: ClassVar[bool] = True
+    attacks_authentic: ClassVar[bool] = True  # it can make a victim mark an authentic image
     # Settings that came later than the first shards, at what changes nothing: there they are left
     # out of a variant's specification, so that those shards keep their keys.
     added: ClassVar[dict[str, Any]] = {"region": "whole"}
@@ -208,7 +209,7 @@ class Attack(BaseModel, ABC):
             return {self.variant_name(i): Result(images.cpu(), []) for i in self.intensities}
         images = images.to(victim.device)
         results = {}
-        own = runner or BatchRunner(victim.device, reentrant=victim.reentrant)
+        own = runner or BatchRunner(victim.device, reentrant=self.is_reentrant(victim))
         with deterministic_mode(victim.network, victim.numerics), nullcontext() if runner else own:
             sized = own.sized(self.work_on(victim, images.shape[2:]), batch)
             # Made within, so that images of a caller's inference_mode can be used.
@@ -252,6 +253,10 @@ class Attack(BaseModel, ABC):
                 check_images(f"attack {self.label}: {where}", row.float_image, image)
                 if not math.isfinite(row.loss_first) or not math.isfinite(row.loss_last):
                     raise AdvbenchError(f"attack {self.label}: {where}: its loss is not finite")
+
+    def is_reentrant(self, victim: Victim) -> bool:
+        """Say whether several threads may attack this victim at once."""
+        return victim.reentrant
 
     def work_on(self, victim: Victim, sides: Sequence[int]) -> tuple[object, ...]:
         """Name what decides how many rows fit in memory, for :meth:`BatchRunner.sized`."""

@@ -43,6 +43,7 @@ class CW(Attack):
 
     name: ClassVar[str] = "cw"
     intensity_field: ClassVar[str] = "steps"
+    attacks_authentic: ClassVar[bool] = False  # the empty mask is what an authentic image has
 
     steps: tuple[Steps, ...] = Field(default=(50, 100, 150, 200, 250), min_length=1)
     variant: Literal["paper", "hinge"] = "paper"

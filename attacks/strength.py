@@ -10,6 +10,7 @@ from torch import Tensor
 
 from advbench.attacks.base import Adversarial
 from advbench.attacks.gradient import logit
+from advbench.attacks.losses import localization_loss
 from advbench.images import quantise
 from advbench.inference.runner import BatchRunner
 from advbench.scores.counts import Counts, f1, marked, mcc
@@ -45,22 +46,25 @@ def measured(
     budget: int | None,
     keys: Sequence[tuple[object, ...]],
     runner: BatchRunner,
-) -> list[float]:
-    """Measure the damage of images as they will be stored, each as the mean over the victim's
-    random draws."""
+) -> list[tuple[float, float]]:
+    """Measure images as they will be stored: damage, and mean cross-entropy, each as the mean over
+    the victim's random draws."""
     originals = x.mul(255).round().byte()
 
     @torch.no_grad()
-    def measure(index: Sequence[int]) -> list[float]:
+    def measure(index: Sequence[int]) -> list[tuple[float, float]]:
         some = list(index)
         stored = torch.stack([floats[i] for i in some])
         images = quantise(stored, originals[some], budget).to(x) / 255
-        values = torch.zeros(len(some), dtype=torch.float64)
+        damages = torch.zeros(len(some), dtype=torch.float64)
+        losses = torch.zeros(len(some), dtype=torch.float64)
         for draw in range(victim.draws):
             drawn = [(*keys[i], "measure", draw) for i in some]
             logits = victim.logits_for(images, drawn)
-            values += damage(logits, y[some], victim.threshold)
-        return list((values / victim.draws).tolist())
+            damages += damage(logits, y[some], victim.threshold)
+            losses += localization_loss(logits, y[some]).double().cpu()
+        pairs = torch.stack([damages, losses], 1) / victim.draws
+        return [(hurt, loss) for hurt, loss in pairs.tolist()]
 
     return runner.map(range(len(x)), measure)
 
@@ -75,7 +79,8 @@ def strongest_of(
     keys: Sequence[tuple[object, ...]],
     runner: BatchRunner,
 ) -> list[Adversarial]:
-    """Keep for each image the candidate of the most damage, the first of equals.
+    """Keep for each image the candidate of the most damage, of equals that of the largest
+    cross-entropy.
 
     Args:
         candidates: lists of one :class:`Adversarial` an image.
@@ -87,5 +92,5 @@ def strongest_of(
     for candidate in candidates:
         floats = [one.float_image for one in candidate]
         values.append(measured(victim, x, y, floats, budget=budget, keys=keys, runner=runner))
-    choice = np.argmax(np.array(values), axis=0)
-    return [candidates[which][image] for image, which in enumerate(choice.tolist())]
+    best = [max(range(len(values)), key=lambda k: values[k][i]) for i in range(len(x))]
+    return [candidates[k][i] for i, k in enumerate(best)]

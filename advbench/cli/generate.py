@@ -39,6 +39,23 @@ if TYPE_CHECKING:
 @several_numbers("--steps", help="Intensities of cw: numbers of steps [50,100,150,200,250].")
 @click.option("--profile", default="default", help="paper, torchattacks, original, quick.")
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting of an attack.")
+@several("--through", metavar="DEFENSE", help="Attack victim and defense, as jpeg-90, ansm.")
+@several("--ansm-weights", metavar="PATH", help="Networks for --through ansm [the shipped ones].")
+@click.option(
+    "--draws",
+    type=click.IntRange(2, 1000),
+    default=8,
+    show_default=True,
+    help="Of a random defense, in each gradient through it.",
+)
+@click.option("--surrogate", metavar="VICTIM", help="Attack this victim in place of each --victim.")
+@click.option(
+    "--images",
+    type=click.Choice(["forged", "authentic", "all"]),
+    default="forged",
+    show_default=True,
+    help="An authentic image is attacked to be marked.",
+)
 @click.option("--dataset", default="builtin", show_default=True, help="Name or folder.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test")
 @limit_option
@@ -66,6 +83,11 @@ def generate(
     steps: Sequence[float],
     profile: str,
     pairs: Sequence[str],
+    through: Sequence[str],
+    ansm_weights: Sequence[str],
+    draws: int,
+    surrogate: str | None,
+    images: str,
     dataset: str,
     split: Any,
     limit: int | None,
@@ -88,6 +110,8 @@ def generate(
     advbench generate --victim ifosn --attack pgd --eps 3
     advbench generate --attack all --limit 20
     advbench generate --attack bim --set iterations=40 --set alpha=eps/4 --out bim40
+    advbench generate --attack pgd --set loss=dice --through jpeg-90,ansm
+    advbench generate --attack noise,apgd --images authentic --limit 20
     advbench generate --attack cw --steps 50,250 --set variant=hinge --out hinge
     """
     from advbench.pipelines.config import GenerateConfig, expand, spread
@@ -105,6 +129,11 @@ def generate(
                 ATTACKS, attack, {"eps": eps, "steps": steps} | parse_settings(pairs)
             ),
             "profile": profile,
+            "through": through,
+            "ansm_weights": ansm_weights,
+            "draws": draws,
+            "surrogate": surrogate,
+            "images": images,
             "dataset": dataset,
             "split": split,
             "limit": limit,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from advbench.attacks.base import Attack
 from advbench.config import Config
-from advbench.datasets.manifest import Split
+from advbench.datasets.dataset import Dataset
+from advbench.datasets.manifest import Row, Split
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
+from advbench.pipelines.adaptive import DRAWS, named_cells, on_surrogate, through_each
 from advbench.registry import ATTACKS, DEFENSES, VICTIMS, Registry
 from advbench.victims.base import Numerics, Size, Victim
 
@@ -47,7 +49,11 @@ class AttackGrid(Config):
         attacks: settings by registry name, such as ``{"pgd": {"eps": [3]}}``; a list of names
             takes the defaults, ``all`` means the built-in ones.
         profile: of the attacks, below their own settings.
-        limit: the first so many forged images.
+        through: defenses, as in ``jpeg-90`` or ``ansm``, that the attacks are made through.
+        draws: of a random defense, in each gradient through it.
+        surrogate: a victim that is attacked in place of each of ``victims``, in its built-in size.
+        images: which are attacked; an authentic one is attacked to be marked.
+        limit: the first so many forged images, and as many authentic ones.
         seed: of the per-image random streams.
         shard_size: most images in a shard; fewer where they are large.
         numerics: of the victims' passes; others than ``exact`` must pass a gate on strength.
@@ -56,6 +62,10 @@ class AttackGrid(Config):
     victims: dict[str, VictimChoice] = Field(default_factory=dict)
     attacks: dict[str, Settings] = Field(default_factory=dict)
     profile: str = "default"
+    through: tuple[str, ...] = ()
+    draws: Annotated[int, Field(ge=2, le=1000)] = DRAWS
+    surrogate: str | None = None
+    images: Literal["forged", "authentic", "all"] = "forged"
     split: Split = "test"
     limit: Annotated[int, Field(ge=1)] | None = None
     seed: int = 0
@@ -82,6 +92,46 @@ class AttackGrid(Config):
             ATTACKS.get(name).create(self.profile, **settings)
             for name, settings in self.attacks.items()
         ]
+
+    def made_against(
+        self, attacks: Sequence[Attack], victim: Victim, settings: Mapping[str, Settings]
+    ) -> list[Attack]:
+        """Turn attacks into those through each defense, or on the surrogate, where the grid has
+        some; themselves otherwise.
+
+        Args:
+            settings: of the defenses, by registry name.
+
+        Raises:
+            AdvbenchError: an unknown defense or surrogate, or one that does not fit.
+        """
+        made = list(attacks)
+        if self.through:
+            cells = [cell for name in self.through for cell in named_cells(name, victim, settings)]
+            made = through_each(made, cells, self.draws)
+        if self.surrogate:
+            other = VICTIMS.get(self.surrogate).load(device=str(victim.device))
+            made = on_surrogate(made, other, victim)
+        return made
+
+    def rows(self, dataset: Dataset) -> list[Row]:
+        """Choose the images: forged ones first."""
+        labels: dict[str, tuple[Literal[0, 1], ...]] = {
+            "forged": (1,),
+            "authentic": (0,),
+            "all": (1, 0),
+        }
+        return [
+            row
+            for label in labels[self.images]
+            for row in dataset.select(self.split, label=label, limit=self.limit)
+        ]
+
+    @property
+    def no_rows(self) -> str:
+        """What to say where there are none."""
+        what = "" if self.images == "all" else f"{self.images} "
+        return f"no {what}images in its {self.split} split"
 
 
 class DefenseGrid(Config):
@@ -118,12 +168,14 @@ class GenerateConfig(AttackGrid):
 
     Attributes:
         dataset: a registered or imported name, or a folder.
+        ansm_weights: networks of ``train ansm`` for ``through``; the shipped ones where empty.
         repair: check all that is there, and make damaged shards again.
         device: a torch device name, or ``auto`` for a GPU where there is one.
         out: the output folder.
     """
 
     dataset: str = "builtin"
+    ansm_weights: tuple[str, ...] = ()
     repair: bool = False
     device: str = "auto"
     out: Path = OUT

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
@@ -21,6 +22,7 @@ from advbench.errors import AdvbenchError, NoNetworkError
 from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell, Sample, Scorer
+from advbench.registry import DEFENSES
 from advbench.scores.protocols import Protocol
 from advbench.scores.records import Record, to_records
 from advbench.scores.store import RecordStore
@@ -213,7 +215,11 @@ def find_pending(request: Request, summary: Summary, complete: bool = True) -> l
         space = next(v.settings.space for v in variants if v.settings)
         originals = _of_space(entries, dataset, space)
         todo = []
+        own = {variant.name: _cells_of(variant, cells, identity, summary) for variant in variants}
+        # The originals meet every defense that anything else meets.
+        own["original"] = list({cell.name: cell for each in own.values() for cell in each}.values())
         for variant in variants:
+            cells = own[variant.name]
             ids = variant.sample_ids
             keys = {cell: _key(request, variant, originals, identity, cell, ids) for cell in cells}
             missing = {
@@ -251,6 +257,46 @@ def cells_before(
         else:
             cells += [Cell(fitted, s) for s in fitted.strengths]
     return cells
+
+
+def _cells_of(
+    variant: Variant, cells: Sequence[Cell], identity: dict[str, str], summary: Summary
+) -> list[Cell]:
+    """The defenses that a variant meets: all of them, or where it was made through one exactly that
+    one, whether or not it is among them. One that is not here any more is told in ``summary``."""
+    through = variant.attacked.through
+    if not through:
+        return list(cells)
+    specification = json.loads(through)
+    for cell in cells:
+        if cell.defense.variant_spec(cell.strength) == specification:
+            return [cell]
+    try:
+        rebuilt = Cell(*defense_of(specification, identity))
+    except AdvbenchError as error:
+        why = str(error)
+    else:
+        if rebuilt.defense.variant_spec(rebuilt.strength) == specification:
+            return [rebuilt]
+        why = f"{rebuilt.name} is another one now"
+    reason = f"{variant.name} before {identity['name']}: made through {through}; {why}"
+    if reason not in summary.left_out:
+        summary.left_out.append(reason)
+    return []
+
+
+def defense_of(
+    specification: dict[str, Any], identity: dict[str, str]
+) -> tuple[Defense, float | None]:
+    """Make the defense that a variant's specification names, and its strength.
+
+    Raises:
+        AdvbenchError: there is none of that name, or it has no network for this victim.
+    """
+    cls = DEFENSES.get(specification["defense"])
+    strength = specification.get(cls.strength_field) if cls.strength_field else None
+    settings = {key: value for key, value in specification.items() if key in cls.model_fields}
+    return cls.create(**settings).for_victim(identity), strength
 
 
 def _is_asked_for(request: Request, entries: Sequence[ShardEntry], row: Row) -> bool:

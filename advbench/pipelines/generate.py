@@ -12,10 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+
 from advbench.datasets.manifest import Row
 from advbench.engines.local import Local
 from advbench.engines.units import Engine, WorkUnit
 from advbench.errors import AdvbenchError
+from advbench.images import mask_sha256
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.making import (
     Request,
@@ -111,7 +114,7 @@ def missing_originals(request: Request, summary: Summary) -> list[WorkUnit[tuple
             columns += [shard.texts(name) for name in ("kind", "source_group")]
         sources |= dict(zip(entry.sample_ids, zip(*columns, strict=True), strict=True))
     for row in request.rows:
-        own = (row.pixels_sha256, row.maskbits_sha256)
+        own = (row.pixels_sha256, row.maskbits_sha256 or _nothing_forged(row))
         if sources.get(row.sample_id, own)[:2] != own:
             raise AdvbenchError(
                 f"{request.store.root / settings.folder}: made from another dataset named "
@@ -140,7 +143,8 @@ def missing_tasks(request: Request, summary: Summary) -> list[WorkUnit[Task]]:
         for intensity in attack.intensities:
             entries = _present(request, settings_of(request, attack, intensity), summary)
             present[intensity] = {name for entry in entries for name in entry.sample_ids}
-        for chunk in _chunks(request):
+        for whole in _chunks(request):
+            chunk = [row for row in whole if row.label == 1 or attack.attacks_authentic]
             groups: dict[tuple[Row, ...], list[float]] = {}
             for intensity, names in present.items():
                 missing = tuple(row for row in chunk if row.sample_id not in names)
@@ -152,7 +156,7 @@ def missing_tasks(request: Request, summary: Summary) -> list[WorkUnit[Task]]:
                 parts = [settings_of(request, part, value).sha256 for value in intensities]
                 units.append(
                     WorkUnit(
-                        f"{attack.name} on {len(rows)} images",
+                        f"{attack.label} on {len(rows)} images",
                         (*parts, *(row.sample_id for row in rows)),
                         part.passes() * len(rows),
                         Task(part, rows),
@@ -166,6 +170,11 @@ def _present(request: Request, settings: Settings, summary: Summary) -> list[Sha
     if request.repair:
         summary.repaired += request.store.repair(settings)
     return request.store.of(settings)
+
+
+def _nothing_forged(row: Row) -> str:
+    """The hash of an authentic image's mask."""
+    return mask_sha256(np.zeros((row.height, row.width), dtype=bool))
 
 
 def weight(request: Request, row: Row) -> int:

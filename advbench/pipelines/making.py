@@ -148,7 +148,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
         ]
 
     started = time.perf_counter()
-    runner = BatchRunner(victim.device, reentrant=victim.reentrant)
+    runner = BatchRunner(victim.device, reentrant=attack.is_reentrant(victim))
     with (
         # Once around the threads, which would restore each other's settings.
         deterministic_mode(victim.network, victim.numerics),

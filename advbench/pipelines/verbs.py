@@ -53,7 +53,7 @@ def generate(
         attacks: specifications, beside those that the configuration names.
 
     Raises:
-        AdvbenchError: no victim or no attack, weights given for several victims, no forged images,
+        AdvbenchError: no victim or no attack, weights given for several victims, no such images,
             and what :func:`advbench.pipelines.generate.generate` raises.
     """
     feedback = feedback or Silent()
@@ -61,20 +61,20 @@ def generate(
     if not wanted or not (config.victims or victims):
         raise AdvbenchError("nothing to generate: give at least one victim and one attack")
     data = load_dataset(config.dataset, config.out, config.split, feedback)
-    rows = data.select(config.split, label=1, limit=config.limit)
+    rows = config.rows(data)
     if not rows:
-        raise AdvbenchError(
-            f"dataset {config.dataset}: no forged images in its {config.split} split"
-        )
+        raise AdvbenchError(f"dataset {config.dataset}: {config.no_rows}")
+    defended = {"ansm": {"weights": config.ansm_weights}} if config.ansm_weights else {}
     device = torch_device(config.device)
     named = (choice.load(name, device) for name, choice in config.victims.items())
     found = []
     for victim in (*victims, *named):
+        numeric = with_numerics(victim, config.numerics)
         request = making.Request(
             data,
             rows,
-            with_numerics(victim, config.numerics),
-            wanted,
+            numeric,
+            config.made_against(wanted, numeric, defended),
             config.out,
             config.seed,
             config.shard_size,

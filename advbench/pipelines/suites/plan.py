@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,10 @@ from advbench.errors import AdvbenchError
 from advbench.inference.fast import with_numerics
 from advbench.memory import main_memory, peak_memory
 from advbench.pipelines import evaluate, generate
+from advbench.pipelines.adaptive import Through
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.provenance import device_name, victim_identity
-from advbench.pipelines.scoring import Scorer
+from advbench.pipelines.scoring import Cell, Scorer
 from advbench.pipelines.suites.probe import probe
 from advbench.pipelines.suites.suite import Suite
 from advbench.scores.protocols import protocol
@@ -111,8 +112,8 @@ def requests(
     suite: Suite, dataset: Dataset, victim: Victim, out: Path
 ) -> tuple[generate.Request, evaluate.Request]:
     """Build what a suite asks for of one victim on one dataset."""
-    rows = dataset.select(suite.split, label=1, limit=suite.limit)
-    attacks = suite.build_attacks()
+    rows = suite.rows(dataset)
+    attacks = suite.attacks_before(victim)
     making = generate.Request(
         dataset,
         rows,
@@ -200,10 +201,9 @@ def _check_folder(out: Path, plan: Plan) -> None:
 
 def _check_files(suite: Suite, dataset: Dataset, plan: Plan, progress: Progress) -> bool:
     """Decode every image and mask that the run will need."""
-    rows = dataset.select(suite.split, label=1, limit=suite.limit)
+    rows = suite.rows(dataset)
     if not rows:
-        problem = f"no forged images in its {suite.split} split"
-        plan.faults.append(Fault(f"dataset {dataset.id}", problem))
+        plan.faults.append(Fault(f"dataset {dataset.id}", suite.no_rows))
     before = len(plan.faults)
     for number, row in enumerate(rows):
         for read in (dataset.image, dataset.mask):
@@ -254,31 +254,47 @@ def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, plan: Plan
             seconds, size = speed.per_variant[variant]
             encoding += seconds * images
             stored += FILE_BYTES + (IMAGE_BYTES + size) * images
-    scored = _unscored(making, scoring, made)
-    forwards = scored * len(making.rows) * len(cells)
+    unscored = _unscored(making, scoring, made)
+    scored = _cells_to_score(unscored, making, cells)
+    forwards = scored * len(making.rows)
     new = {row.sample_id for unit in units for row in unit.payload.rows}
     stored += len(new) * (IMAGE_BYTES + speed.original_bytes)
     return Stage(
         dataset=making.name,
         victim=victim.name,
         images=len(making.rows),
-        units=len(units) + scored,
+        units=len(units) + len(unscored),
         gradients=gradients,
         forwards=forwards,
         seconds_per_gradient=attacking / gradients if gradients else 0.0,
         attack_seconds=attacking + encoding,
         score_seconds=speed.scoring * forwards / len(cells),
-        bytes=int(stored) + scored * len(cells) * FILE_BYTES + forwards * RECORD_BYTES,
+        bytes=int(stored) + scored * FILE_BYTES + forwards * RECORD_BYTES,
     )
 
 
-def _unscored(making: generate.Request, scoring: evaluate.Request, made: set[str]) -> int:
-    """Count the variants to be scored: those that change, and those that are not scored yet."""
+def _unscored(making: generate.Request, scoring: evaluate.Request, made: set[str]) -> set[str]:
+    """Find the variants to be scored: those that change, and those that are not scored yet."""
     assert scoring.variants is not None
     complete = scoring.variants - made
     if not complete:
-        return len(scoring.variants) + 1
+        return {*scoring.variants, "original"}
     there = replace(scoring, variants=frozenset(complete))
     pending = evaluate.find_pending(there, evaluate.Summary(), complete=False)
-    names = {variant.name for group in pending for variant, _ in group.todo}
-    return len(made | names)
+    return made | {variant.name for group in pending for variant, _ in group.todo}
+
+
+def _cells_to_score(unscored: set[str], making: generate.Request, cells: Sequence[Cell]) -> int:
+    """How many cells that makes: an adaptive variant meets its own defense alone, and the originals
+    meet that one too."""
+    own = {
+        attack.variant_name(intensity): attack.defense.variant_name(attack.strength)
+        for attack in making.attacks
+        if isinstance(attack, Through)
+        for intensity in attack.intensities
+    }
+    more = set(own.values()) - {cell.name for cell in cells}
+    return sum(
+        1 if name in own else len(cells) + (len(more) if name == "original" else 0)
+        for name in unscored
+    )

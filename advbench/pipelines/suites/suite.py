@@ -12,16 +12,24 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from advbench.attacks.base import Attack
+from advbench.attacks.linf import BoundedAttack
+from advbench.attacks.noise import Noise
 from advbench.errors import AdvbenchError
 from advbench.pipelines.config import AttackGrid, DefenseGrid, Settings, VictimChoice
 from advbench.registry import SUITES
+from advbench.victims.base import Victim
 
 
 class Suite(AttackGrid, DefenseGrid):
     """A validated suite; weights that are a path are relative to its file.
 
+    Its attacks are made against the victim alone and, where it names defenses in ``through``,
+    through each of those too; random noise of the same budgets is always made beside them.
+
     Attributes:
         datasets: registered or imported names, or folders.
+        adaptive: the attacks that are made through defenses; all of them where empty.
     """
 
     schema_id: Literal["advbench.suite/1"] = Field(alias="schema")
@@ -29,6 +37,31 @@ class Suite(AttackGrid, DefenseGrid):
     datasets: Annotated[tuple[str, ...], Field(min_length=1)]
     victims: Annotated[dict[str, VictimChoice], Field(min_length=1)]
     attacks: Annotated[dict[str, Settings], Field(min_length=1)]
+
+    adaptive: tuple[str, ...] = ()
+
+    def build_attacks(self) -> list[Attack]:
+        attacks = super().build_attacks()
+        bounded = [attack for attack in attacks if isinstance(attack, BoundedAttack)]
+        budgets = dict.fromkeys(eps for attack in bounded for eps in attack.eps)
+        if budgets and "noise" not in self.attacks:
+            attacks.append(Noise(eps=tuple(budgets)))
+        return attacks
+
+    def attacks_before(self, victim: Victim) -> list[Attack]:
+        """Build the attacks on one victim, static and adaptive.
+
+        Raises:
+            AdvbenchError: a setting that an attack does not have, or a defense that does not fit.
+        """
+        static = self.build_attacks()
+        for name in self.adaptive:
+            if name not in self.attacks:
+                raise AdvbenchError(f"adaptive {name}: not among the suite's attacks")
+        if not (self.through or self.surrogate):
+            return static
+        chosen = [one for one in static if not self.adaptive or one.name in self.adaptive]
+        return [*static, *self.made_against(chosen, victim, self.defenses)]
 
     @cached_property
     def sha256(self) -> str:

@@ -17,9 +17,11 @@ from advbench.pipelines.suites import probe
 from advbench.pipelines.suites.plan import make_plan, requests
 from advbench.pipelines.suites.run import run
 from advbench.pipelines.suites.suite import Suite
+from advbench.registry import VICTIMS, Entry
 from advbench.scores.records import read_records
 from advbench.shards.store import ShardStore
 
+VICTIMS.add("toy", Entry("tests.pipelines.conftest:ToyVictim", "a toy", "tests"))
 SUITE = Suite(
     schema="advbench.suite/1",
     title="a test",
@@ -66,6 +68,31 @@ def ran(planned, small_dataset, toy, tmp_path):
     return go
 
 
+def test_adaptive_attacks_are_planned_and_made(planned, small_dataset, toy, tmp_path):
+    """FGSM through two defenses, one of them at a strength that is not scored otherwise, and on
+    authentic images too; each adaptive variant meets its own defense alone."""
+    suite = SUITE.model_copy(
+        update={
+            "through": ("median-5", "jpeg-60"),
+            "adaptive": ("fgsm",),
+            "images": "all",
+            "attacks": {"fgsm": {"eps": [1, 3]}},
+            "limit": 1,
+        }
+    )
+    plan, out = planned(suite), tmp_path / "out"
+    counting = Counting(toy)
+    took = run(suite, "test", plan, out, lambda name: small_dataset, lambda name: toy)
+    images = len(suite.rows(small_dataset))
+    # FGSM's gradient, and through each defense those of the identity and the surrogate.
+    assert plan.total("gradients") == took["gradients"] == counting.passes["gradient"] == images * 5
+    # Originals before none, three defenses and jpeg-60; four static variants; four adaptive ones.
+    assert plan.total("forwards") == took["forwards"] == images * (5 + 4 * 4 + 4)
+    records = read_records(out / "records")
+    assert set(records.threat) == {"static", "adaptive"}
+    assert {"fgsm-3", "noise-3", "fgsm-3@median-5", "fgsm-3@jpeg-60"} < set(records.variant)
+
+
 def test_planned_passes_are_those_that_are_made(planned, small_dataset, toy, tmp_path):
     plan = planned()
     counting = Counting(toy)
@@ -75,15 +102,15 @@ def test_planned_passes_are_those_that_are_made(planned, small_dataset, toy, tmp
     assert plan.total("forwards") == counting.passes["forward"] == took["forwards"]
     # Five images: one FGSM gradient each, 3 steps × 2 neighbours × 2 gradients, 5 steps of C&W.
     assert counting.passes["gradient"] == 5 * (1 + 12 + 5)
-    # The originals and five variants, undefended and at three strengths.
-    assert counting.passes["forward"] == 5 * 6 * 4
+    # The originals, five variants and noise of three budgets, undefended and at three strengths.
+    assert counting.passes["forward"] == 5 * 9 * 4
     shards = [
         entry
         for entry in ShardStore(out / "shards").entries()
         if entry.settings.kind != "originals"
     ]
-    assert plan.total("units") == 3 * 3 + 6
-    assert len(shards) == 5 * 3
+    assert plan.total("units") == 4 * 3 + 9
+    assert len(shards) == 8 * 3
     assert len(read_records(out / "records")) == took["scored"] == took["forwards"]
 
 
@@ -107,9 +134,9 @@ def test_what_is_there_is_not_planned_again(planned, ran, small_dataset, toy, tm
     }
     more = SUITE.model_copy(update={"defenses": SUITE.defenses | {"gaussian": {"sigma": [2]}}})
     added = planned(more)
-    assert (added.total("gradients"), added.total("units")) == (0, 6)
+    assert (added.total("gradients"), added.total("units")) == (0, 9)
     took = ran(more)
-    assert (took["made"], took["scored"]) == (0, 5 * 6)
+    assert (took["made"], took["scored"]) == (0, 5 * 9)
     assert evaluate(scoring, lambda identity: toy).scored == 0
 
 

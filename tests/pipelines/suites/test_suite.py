@@ -42,8 +42,9 @@ def write(tmp_path):
 
 def test_every_setting_arrives(write, tmp_path):
     suite = read_suite(write(TEXT))
-    bim, cw = suite.build_attacks()
+    bim, cw, noise = suite.build_attacks()
     assert (bim.eps, bim.alpha, cw.steps, cw.variant) == ((2,), "eps/T", (7, 9), "hinge")
+    assert (noise.name, noise.eps) == ("noise", (2,))
     jpeg, ansm = suite.build_defenses()
     assert jpeg.quality == (60,)
     # What is named in a file lies beside it; what is not named is built in.
@@ -114,6 +115,6 @@ def test_shipped_suites_are_valid():
         suite.build_defenses()
     paper: Suite = suites["paper"]
     # The paper's grid: 20 variants, four victims, four datasets.
-    assert sum(len(attack.intensities) for attack in paper.build_attacks()) == 20
+    assert sum(len(attack.intensities) for attack in paper.build_attacks()) == 20 + 3
     assert (len(paper.victims), len(paper.datasets)) == (4, 4)
     assert [defense.name for defense in paper.build_defenses()] == ["ansm"]
