@@ -16,7 +16,6 @@ from advbench.cli.options import (
     out_option,
     plugin_option,
     several,
-    torch_device,
     weights_option,
 )
 
@@ -96,7 +95,8 @@ def check(
         checked = run(archive, against or published, static)
     again = None
     if rerun:
-        from advbench.cli.evaluate import load_identified
+        from advbench.inference.devices import torch_device
+        from advbench.pipelines.verbs import load_identified
         from advbench.registry import DEFENSES
         from advbench.submissions.rerun import rerun as score_again
 

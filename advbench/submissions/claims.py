@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from advbench.errors import AdvbenchError, plain_message
+from advbench.errors import AdvbenchError, first_fault
 from advbench.escaping import visible
 
 T = TypeVar("T")
@@ -85,7 +85,5 @@ def parsed(adapter: TypeAdapter[T], name: str, data: bytes) -> T:
     try:
         return adapter.validate_json(data)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"]) or "the file"
-        text = f"{name}: {where}: {plain_message(fault)}"
+        text = f"{name}: {first_fault(error) or 'the file'}"
         raise AdvbenchError(visible(text[:300])) from error

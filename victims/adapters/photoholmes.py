@@ -14,7 +14,7 @@ from advbench.errors import AdvbenchError
 from advbench.victims.adapters.fitting import Fitting
 from advbench.victims.adapters.logits import LogitTracker, logit_of_mixture
 from advbench.victims.adapters.module import Reading
-from advbench.victims.adapters.package import PackageVictim
+from advbench.victims.adapters.package import PackageVictim, _load_again
 from advbench.victims.base import Size
 from advbench.victims.weights import Weights
 
@@ -160,8 +160,9 @@ class VotingVictim(PhotoholmesVictim):
             raise AdvbenchError(f"victim {cls.name}: has no weights; leave out --weights")
         network: Any = cls.build_network(size or "full")
         source = inspect.getsource(inspect.getmodule(type(network.method)))  # type: ignore[arg-type]
-        victim = cls(network, Weights(hashlib.sha256(source.encode()).hexdigest(), "none"))
-        victim._loaded = ("full", None, seed)
+        sha256 = hashlib.sha256(source.encode()).hexdigest()
+        victim = cls(network, Weights(sha256, "none"))
+        victim._remake = (_load_again, (cls.name, "full", None, seed, sha256))
         return victim
 
 
