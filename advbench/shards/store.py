@@ -35,6 +35,8 @@ from advbench.shards.schema import (
 )
 from advbench.shards.writer import encode
 
+Signature = tuple[int, int, int]
+
 _NAMED = 3  # of many files, those that a message names
 
 
@@ -47,7 +49,8 @@ class ShardStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._heads: dict[Path, tuple[tuple[int, int, int], ShardEntry]] = {}
+        self._heads: dict[Path, tuple[Signature, ShardEntry]] = {}
+        self._rows: tuple[Signature, dict[str, Row]] | None = None
 
     def __reduce__(self) -> tuple[type[ShardStore], tuple[Path]]:
         return ShardStore, (self.root,)
@@ -202,6 +205,8 @@ class ShardStore:
         Raises:
             AdvbenchError: the index that is there is damaged.
         """
+        if not anew and self._is_indexed():
+            return
         with folder_lock(self.root):
             known = self._known() if not anew else {}
             rows: dict[str, Row] = {}
@@ -237,6 +242,16 @@ class ShardStore:
         if self.root.is_dir():
             remove_stale_temporaries(self.root)
 
+    def _is_indexed(self) -> bool:
+        """Whether every shard has its row and every row its shard, as where nothing is there."""
+        known, paths = self._known(), self._paths()
+        entries = self._readable("")
+        return len(paths) == len(entries) == len(known) and all(
+            row is not None and row == row_of(self.root, entry, row["sha256"])
+            for entry in entries
+            for row in [known.get(self._name(entry.path))]
+        )
+
     def _paths(self, folder: str = "") -> list[Path]:
         return sorted((self.root / folder).rglob("shard-*.h5"))
 
@@ -255,11 +270,7 @@ class ShardStore:
         return found
 
     def _entry(self, path: Path) -> ShardEntry:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise obstacle(path, error) or error from error
-        signature = (status.st_ino, status.st_size, status.st_mtime_ns)
+        signature = _signature(path)
         known = self._heads.get(path)
         if known is None or known[0] != signature:
             known = self._heads[path] = (signature, entry_of(path))
@@ -334,8 +345,15 @@ class ShardStore:
         digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
         return path.with_stem(f"{path.stem}-{digest[:16]}")
 
-    def _known(self) -> dict[str, Row]:
-        return read_index(self.root) if (self.root / index.FILE).exists() else {}
+    def _known(self) -> Mapping[str, Row]:
+        """The rows of the index, read once for as long as it stays the same."""
+        path = self.root / index.FILE
+        if not path.exists():
+            return {}
+        signature = _signature(path)
+        if self._rows is None or self._rows[0] != signature:
+            self._rows = signature, read_index(self.root)
+        return self._rows[1]
 
     def _forget(self, paths: Iterable[Path]) -> None:
         """Drop the rows of files that are written anew, which may look as they did."""
@@ -346,6 +364,15 @@ class ShardStore:
 
     def _write(self, rows: Iterable[Row]) -> None:
         write_atomically(self.root / index.FILE, index.to_csv(rows))
+
+
+def _signature(path: Path) -> Signature:
+    """What changes with a file."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise obstacle(path, error) or error from error
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _sound(originals: Originals, sample_id: str) -> Image | None:

@@ -165,6 +165,15 @@ def test_a_lost_shard_is_missed_until_it_is_there_again(store, images) -> None:
     assert verify(store).problems == []
 
 
+def test_nothing_to_do_writes_nothing(store, tmp_path) -> None:
+    """So a store that is read-only serves, and a failed run leaves no empty one."""
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
+    ShardStore(store).write_index()
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == before
+    ShardStore(tmp_path / "none").write_index()
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_lost_shard_can_be_given_up(store, advbench_command) -> None:
     (store / ATTACKED).unlink()
     out = store.parent
