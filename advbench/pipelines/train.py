@@ -53,12 +53,11 @@ def train_victim(
         AdvbenchError: the dataset has no training or no validation split, or photographs are not
             there.
     """
-    rows = dataset.select("train")
-    splits = [("val", dataset.select("val", label=1))] + ([] if fresh else [("train", rows)])
-    for split, chosen in splits:
+    rows, held_out = dataset.select("train"), dataset.select("val", label=1)
+    for split, chosen in (("train", fresh or rows), ("val", held_out)):
         if not chosen:
             raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
-    validation = examples(dataset, splits[0][1])
+    validation = examples(dataset, held_out)
     training: Examples | FreshExamples = examples(dataset, rows)
     source = {
         "id": dataset.id,

@@ -22,7 +22,8 @@ class Recipe(Config):
         dice: weight of the soft Dice term beside binary cross-entropy.
         guidance: weight of the noise guidance (:mod:`advbench.training.guidance`).
         residual_start: share of the first filters that start as residuals of the image
-            (:mod:`advbench.training.residuals`).
+            (:mod:`advbench.training.starts`).
+        full_scale_start: draw convolutions so that ReLUs keep the scale of what they are given.
         warm_share: part of the epochs that an objective in stages gives to its first stage.
         patience: epochs without a better validation F1 after which training ends; 0 for never.
         precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
@@ -44,6 +45,7 @@ class Recipe(Config):
     dice: Annotated[float, Field(ge=0)] = 0.5
     guidance: Annotated[float, Field(ge=0)] = 1.0
     residual_start: Annotated[float, Field(ge=0, le=1)] = 0.5
+    full_scale_start: bool = False
     warm_share: Annotated[float, Field(ge=0, lt=1)] = 2 / 3
     patience: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "fp16"] = "auto"

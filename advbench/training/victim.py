@@ -18,7 +18,7 @@ from advbench.training.guidance import NoiseGuidance
 from advbench.training.loop import Report, Steps, fit
 from advbench.training.optimization import Cosine, Optimization
 from advbench.training.recipe import Recipe
-from advbench.training.residuals import start_from_residuals
+from advbench.training.starts import start_at_full_scale, start_from_residuals
 from advbench.training.task import Epoch, Task, key_of
 from advbench.training.validation import mean_over_all, own_part, pixel_f1
 from advbench.victims.base import Size, Victim
@@ -97,6 +97,8 @@ class VictimTask(Task):
         if start:
             network.load_state_dict(start.network.state_dict())
         else:
+            if recipe.full_scale_start:
+                start_at_full_scale(network)
             start_from_residuals(network, recipe.residual_start)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = make_objective(self._victim(self.network), recipe).to(device)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advbench.training.recipe import Recipe
-from advbench.training.residuals import start_from_residuals
+from advbench.training.starts import start_at_full_scale, start_from_residuals
 from advbench.victims.code.victim import CoDE
 from advbench.victims.hdfnet.victim import HDFNet
 from advbench.victims.ifosn import objective as social
@@ -156,3 +156,17 @@ def test_no_share_changes_no_filter():
     before = network.conv_stem[0].weight.clone()
     assert start_from_residuals(network, 0) == 0
     assert torch.equal(network.conv_stem[0].weight, before)
+
+
+def test_full_scale_start_keeps_the_scale() -> None:
+    """Through ten convolutions with ReLUs the mean square stays; PyTorch's draw loses it."""
+    layers = [layer for _ in range(10) for layer in (nn.Conv2d(64, 64, 3, padding=1), nn.ReLU())]
+    torch.manual_seed(0)
+    network, images = nn.Sequential(*layers), torch.randn(2, 64, 16, 16)
+    with torch.no_grad():
+        before = network(images).square().mean()
+        start_at_full_scale(network)
+        after = network(images).square().mean()
+    assert before < 0.05
+    assert 0.05 < after < 3
+    assert all(not layer.bias.any() for layer in network[::2])

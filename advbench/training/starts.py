@@ -1,8 +1,9 @@
-"""Residual start: some of a network's first filters begin as residuals of the image.
+"""Random weights that learn sooner than PyTorch's.
 
-The traces of a forgery are of a few grey levels under content a hundred times stronger. From random
-filters a small network takes many epochs to find them; from second differences, which cancel
-content that is locally planar, a few. What training makes of the filters is its own affair.
+Residual start: some of a network's first filters begin as residuals of the image. The traces of a
+forgery are of a few grey levels under content a hundred times stronger. From random filters a small
+network takes many epochs to find them; from second differences, which cancel content that is
+locally planar, a few. What training makes of the filters is its own affair.
 """
 
 from __future__ import annotations
@@ -12,6 +13,19 @@ from torch import nn
 
 # The 3×3 residual of the spatial rich model (Fridrich and Kodovský, T-IFS 2012).
 _KERNEL = ((-0.25, 0.5, -0.25), (0.5, -1.0, 0.5), (-0.25, 0.5, -0.25))
+
+
+@torch.no_grad()
+def start_at_full_scale(network: nn.Module) -> None:
+    """Draw the weights of every 2-D convolution so that a ReLU behind it keeps the scale of what it
+    is given (He et al., "Delving Deep into Rectifiers", ICCV 2015), with biases of zero. PyTorch's
+    own draw loses a factor of 2.4 with each layer, which a decoder without normalisation pays for.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 @torch.no_grad()
