@@ -18,6 +18,7 @@ VERBS = {
     "list": ("listing", "What is registered: attacks, victims, defenses, datasets."),
     "generate": ("generate", "Build an anti-forensics dataset."),
     "evaluate": ("evaluate", "Score defenses on it; write records and tables."),
+    "predict": ("predict", "Map, overlay and mask of your own images."),
     "train": ("train", "Train a victim, or ANSM for one."),
     "dataset": ("dataset", "Build, import and check datasets of forged images."),
     "verify": ("verify", "Check every byte of what was generated."),

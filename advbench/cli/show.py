@@ -90,7 +90,7 @@ def show(
         raise AdvbenchError(f"--to {path}: pictures end in .{' or .'.join(FORMATS)}")
     choice = VictimChoice.parse("show", {"size": size, "weights": weights or "builtin"})
     model = choice.load(victim, torch_device(device))
-    cells = _cells(defense, model, ansm_weights, asked=_given("defense"))
+    cells = read_cells(defense, model, ansm_weights, asked=_given("defense"))
     if files:
         subjects = [
             _attacked(file, Path(own) if own else None, model, attack, eps, steps, profile, seed)
@@ -134,7 +134,7 @@ def _attacked(
     return made_subject(model, attacks, image, truth, sample_id=file.name, seed=seed)
 
 
-def _cells(
+def read_cells(
     names: Sequence[str], model: Victim, ansm_weights: Sequence[str], asked: bool
 ) -> list[Cell]:
     """Read defenses such as ``jpeg-70``; one left to the default is left out where it cannot be."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advbench.victims.base import PLAIN_OBJECTIVE, Depth, Size, Victim
 from advbench.victims.ifosn.network import SIZES, ScseUnet
 from advbench.victims.ifosn.tiling import tiled_logits
+
+SMALLEST = 3  # pixels that the first pooling asks for; less is padded by repeating the border
 
 
 class IFOSN(Victim):
@@ -30,7 +33,12 @@ class IFOSN(Victim):
         return ScseUnet(SIZES[size])
 
     def logits(self, images: Tensor) -> Tensor:
-        return tiled_logits(lambda tile: self.network.logits((tile - 0.5) / 0.5), images)
+        height, width = images.shape[2:]
+        below, right = max(0, SMALLEST - height), max(0, SMALLEST - width)
+        if below or right:
+            images = F.pad(images, (0, right, 0, below), mode="replicate")
+        logits = tiled_logits(lambda tile: self.network.logits((tile - 0.5) / 0.5), images)
+        return logits[..., :height, :width]
 
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         names = {
