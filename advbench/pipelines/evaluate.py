@@ -139,10 +139,18 @@ def evaluate(
     """
     summary = Summary()
     for pending in find_pending(request, summary):
-        if not pending.todo:
+        identity = pending.identity
+        # The code of somebody else's victim is compared even where all scores are there.
+        if not pending.todo and "source" not in identity:
             continue
-        victim, identity = load_victim(pending.identity), pending.identity
-        if victim_identity(victim) != identity:
+        victim = load_victim(identity)
+        found = victim_identity(victim)
+        if found.get("source") != identity.get("source"):
+            raise AdvbenchError(
+                f"victim {identity['name']}: the shards were made with other source code of it; "
+                "generate with the present one into another --out, or bring the former back"
+            )
+        if found != identity:
             raise AdvbenchError(
                 f"victim {identity['name']}: the shards were made with weights "
                 f"{identity['weights']} ({identity['weights_sha256'][:12]}), not "
@@ -426,7 +434,7 @@ def _key(
         "content": sorted(entry.content_sha256 for entry in (*variant.entries, *originals)),
         "samples": sample_ids,
         "victim": identity,
-        "defense": cell.defense.variant_spec(cell.strength),
+        "defense": cell.specification,
         "seed": request.seed if cell.defense.random else None,
         "protocol": request.protocol.id,
     }

@@ -6,11 +6,15 @@ import platform
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 import torch
 
 import advbench
+from advbench.attacks.base import Attack
+from advbench.defenses.base import Defense
 from advbench.shards.schema import Provenance
+from advbench.sources import source_sha256, with_file_sums
 from advbench.victims.base import Victim
 
 _PACKAGES = ("torch", "timm", "numpy", "opencv-python-headless", "h5py", "scikit-image")
@@ -54,10 +58,29 @@ def provenance(
 
 
 def victim_identity(victim: Victim) -> dict[str, str]:
-    """A victim as it stands in settings and records."""
-    return {
+    """A victim as it stands in settings and records; one of somebody else's code with the SHA-256
+    of its ``source``."""
+    identity = {
         "name": victim.name,
         "size": victim.size,
         "weights_sha256": victim.weights.sha256,
         "weights": victim.weights.label,
     }
+    modules = {type(module) for module in victim.network.modules()}
+    return identity | _source(type(victim), *modules)
+
+
+def attack_identity(attack: Attack, intensity: float) -> dict[str, Any]:
+    """A variant's specification as it stands in settings: files that it names by their SHA-256, and
+    that of its source where it is somebody else's."""
+    return {**with_file_sums(attack.variant_spec(intensity)), **_source(type(attack))}
+
+
+def defense_identity(defense: Defense, strength: float | None) -> dict[str, Any]:
+    """A defense's specification as it stands in records, like :func:`attack_identity`."""
+    return {**with_file_sums(defense.variant_spec(strength)), **_source(type(defense))}
+
+
+def _source(plugin: type, *parts: type) -> dict[str, str]:
+    found = source_sha256(plugin, parts)
+    return {"source": found} if found else {}

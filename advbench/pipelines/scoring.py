@@ -7,6 +7,8 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, pixels_sha256, to_tensor, to_unit
 from advbench.inference.runner import BatchRunner
 from advbench.memory import release_freed
+from advbench.pipelines.provenance import defense_identity
 from advbench.scores.counts import iou, marked, mcc
 from advbench.scores.metrics import auc, noise_metrics
 from advbench.scores.protocols import Protocol
@@ -41,6 +44,11 @@ class Cell:
     def name(self) -> str:
         """Name the cell, as in ``jpeg-75``."""
         return self.defense.variant_name(self.strength)
+
+    @cached_property
+    def specification(self) -> dict[str, Any]:
+        """What is done to an image, with the SHA-256 of files and of foreign source."""
+        return defense_identity(self.defense, self.strength)
 
 
 def predict(
@@ -155,9 +163,7 @@ class Scorer:
                         math.nan if sample.zero_gradients is None else float(sample.zero_gradients)
                     ),
                     image_sha256=sha256,
-                    defense_spec=json.dumps(
-                        cell.defense.variant_spec(cell.strength), sort_keys=True
-                    ),
+                    defense_spec=json.dumps(cell.specification, sort_keys=True),
                     version=advbench.__version__,
                 ),
             )

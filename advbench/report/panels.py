@@ -100,7 +100,7 @@ def recorded_cell(specification: str, identity: dict[str, str], given: Sequence[
     own = kind.create(**({field: strength} if field else {}))
     for defense in [*(d for d in given if d.name == name), own]:
         fitted = defense.for_victim(identity)
-        if fitted.variant_spec(strength) == wanted:
+        if Cell(fitted, strength).specification == wanted:
             return Cell(fitted, strength)
     raise AdvbenchError(f"defense {name}: the one that was recorded is not here")
 

@@ -31,6 +31,7 @@ _CELL = [
     *("dataset", "victim", "size", "weights_sha256", "variant"),
     *("defense", "strength", "protocol", "sample_id"),
 ]
+_DEFENDED = ["dataset", "victim", "size", "weights_sha256", "defense", "strength", "protocol"]
 # What the second version has and the first had not.
 _ADDED = {
     *("threat", "through", "surrogate", "region", "target", "budget"),
@@ -172,8 +173,8 @@ def read_records(folder: Path) -> pd.DataFrame:
     """All records below a folder, or of one file; one row a record.
 
     Raises:
-        AdvbenchError: there are none, a file is damaged or holds something else, or the same cell
-            is there twice.
+        AdvbenchError: there are none, a file is damaged or holds something else, the same cell is
+            there twice, or two defenses of one name are mixed.
     """
     paths = [folder] if folder.is_file() else sorted(folder.rglob("*.parquet"))
     frames = [read_cell(path)[0] for path in paths]
@@ -188,6 +189,7 @@ def read_records(folder: Path) -> pd.DataFrame:
             f"{folder}: holds the same records twice, in {', '.join(names[:3])}; remove all but "
             "one of them"
         )
+    _refuse_mixed(folder, records)
     return records
 
 
@@ -195,6 +197,19 @@ def to_records(frame: pd.DataFrame) -> list[Record]:
     """Make records of the rows of a frame."""
     columns = [field.name for field in fields(Record)]
     return [Record(*row) for row in frame[columns].itertuples(index=False)]
+
+
+def _refuse_mixed(folder: Path, records: pd.DataFrame) -> None:
+    """Refuse scores of two defenses under one name, as after a network was replaced."""
+    cells = records.groupby(_DEFENDED, dropna=False).defense_spec.nunique()
+    mixed = cells[cells > 1]
+    if len(mixed):
+        cell = dict(zip(_DEFENDED, mixed.index[0], strict=True))
+        raise AdvbenchError(
+            f"{folder}: scores of {cell['defense']} for {cell['victim']} on {cell['dataset']} come "
+            "of two different ones under that name; score all anew with: advbench evaluate "
+            f"--defense {cell['defense']}"
+        )
 
 
 def _as_this_version(path: Path, records: pd.DataFrame) -> pd.DataFrame:
