@@ -34,6 +34,7 @@ class Adversarial:
         zero_gradients: how many of its gradients were zero everywhere.
         broken_at: the first pass, from 1, whose logits, loss or gradient were NaN or infinite; 0
             where none was.
+        gradients: how many gradients it took; 0 if unknown.
     """
 
     float_image: Tensor
@@ -41,6 +42,7 @@ class Adversarial:
     loss_last: float
     zero_gradients: int
     broken_at: int = 0
+    gradients: int = 0
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ class CW(Attack):
                 counts = (zeros.float(), broken_at.float())
                 numbers = torch.stack([first, last, *counts], 1).tolist()
                 snapshots[step] = [
-                    Adversarial(image.clone(), start, end, int(count), int(broken))
+                    Adversarial(image.clone(), start, end, int(count), int(broken), step)
                     for image, (start, end, count, broken) in zip(images, numbers, strict=True)
                 ]
         return [list(row) for row in zip(*(snapshots[m] for m in self.steps), strict=True)]

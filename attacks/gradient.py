@@ -32,6 +32,7 @@ class InputGradient:
         zero_gradients: calls per image whose gradient was zero everywhere.
         broken_at: per image the first call, from 1, whose loss or gradient was NaN or infinite, as
             either is where a logit is; 0 where none was.
+        calls, gradients: calls so far, and gradients per image.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class InputGradient:
         self.broken_at = torch.zeros_like(self.zero_gradients)
         self._loss, self._keys, self._region = LOSSES[loss], keys, region
         self._threshold = logit(victim.threshold)
-        self._calls = 0
+        self.calls = self.gradients = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Gradient at ``x``, M×3×H×W, where M is a multiple of the batch (neighbours stacked
@@ -74,9 +75,10 @@ class InputGradient:
                 self.loss_first = self.loss_last
             largest = gradient.abs().amax((1, 2, 3))
             self.zero_gradients += (largest == 0).view(copies, -1).sum(0)
-            self._calls += 1
+            self.calls += 1
+            self.gradients += copies
             broken = ~(largest.isfinite() & losses.isfinite()).view(copies, -1).all(0)
-            self.broken_at[broken & (self.broken_at == 0)] = self._calls
+            self.broken_at[broken & (self.broken_at == 0)] = self.calls
             if self._region is not None:
                 gradient *= self._region.repeat(copies, 1, 1, 1)
         return gradient
@@ -88,7 +90,7 @@ class InputGradient:
     def _drawn(self, x: Tensor, copies: int, draw: int) -> tuple[Tensor, Tensor]:
         """Gradient and losses at one draw of what is random."""
         self.runner.check_cancelled()
-        keys = [(*key, self._calls, copy, draw) for copy in range(copies) for key in self._keys]
+        keys = [(*key, self.calls, copy, draw) for copy in range(copies) for key in self._keys]
         x = x.detach().requires_grad_()
         y = self.y.repeat(copies, 1, 1, 1)
         losses = self._loss(self.victim.logits_for(x, keys), y, self._threshold, self.progress)

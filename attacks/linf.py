@@ -234,7 +234,7 @@ def traced(floats: Tensor, gradient: InputGradient) -> list[Adversarial]:
     counts = (gradient.zero_gradients.float(), gradient.broken_at.float())
     numbers = torch.stack([first, gradient.loss_last, *counts], 1).tolist()
     return [
-        Adversarial(image, start, end, int(zeros), int(broken))
+        Adversarial(image, start, end, int(zeros), int(broken), gradient.gradients)
         for image, (start, end, zeros, broken) in zip(floats.detach(), numbers, strict=True)
     ]
 

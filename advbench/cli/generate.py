@@ -156,6 +156,12 @@ def generate(
             )
             if summary.agreement:
                 progress.note(f"numerics {numerics}: {summary.agreement}")
+            for variant, effect in summary.effects.items():
+                if str(effect):
+                    progress.note(
+                        f"warning: {made.victim.name} under {variant}: {effect}; such scores say "
+                        "nothing of robustness, see docs/gates.md"
+                    )
             for path in summary.repaired:
                 progress.note(f"repaired: {path}")
     if as_json:

@@ -21,6 +21,7 @@ from advbench.errors import AdvbenchError
 from advbench.images import mask_sha256
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.making import (
+    Effect,
     Request,
     Task,
     make_adversarial,
@@ -38,7 +39,12 @@ SHARD_BYTES = 96 << 20
 
 @dataclass
 class Summary:
-    """Count what a run did; of numerics that are not exact, how far they agree."""
+    """Count what a run did.
+
+    Attributes:
+        agreement: of numerics that are not exact, how far they agree.
+        effects: per variant that was made, how many images and gradients came to nothing.
+    """
 
     made: int = 0
     reused: int = 0
@@ -46,6 +52,7 @@ class Summary:
     passes: int = 0
     seconds: float = 0.0
     agreement: str | None = None
+    effects: dict[str, Effect] = field(default_factory=dict)
 
 
 # Called with what is being done, the passes done and all passes of the run.
@@ -88,6 +95,8 @@ def generate(
         for made in engine.run(partial(make_adversarial, request), tasks, progress):
             summary.made += made.images
             summary.passes += made.passes
+            for variant, effect in made.effects.items():
+                summary.effects[variant] = summary.effects.get(variant, Effect()) + effect
     except BaseException:
         with suppress(AdvbenchError, OSError):
             store.write_index()

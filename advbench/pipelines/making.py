@@ -20,7 +20,7 @@ from advbench.engines.units import Report
 from advbench.images import fit_mask
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
-from advbench.pipelines.provenance import provenance, victim_identity
+from advbench.pipelines.provenance import attack_identity, provenance, victim_identity
 from advbench.shards.reader import Originals
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, AdversarialRecord, Original, Settings
 from advbench.shards.store import ShardStore
@@ -75,7 +75,7 @@ def settings_of(request: Request, attack: Attack, intensity: float) -> Settings:
 
     What was not made exactly is another attack, such as ``pgd~fast``, in names, records and tables.
     """
-    variant, spec = attack.variant_name(intensity), attack.variant_spec(intensity)
+    variant, spec = attack.variant_name(intensity), attack_identity(attack, intensity)
     numerics = request.victim.numerics
     if numerics != "exact":
         label = str(spec["attack"])
@@ -119,11 +119,44 @@ def make_originals(request: Request, rows: Sequence[Row], report: Report) -> Non
 
 
 @dataclass(frozen=True)
+class Effect:
+    """How many images of a variant were left as they are, and how many gradients were zero."""
+
+    images: int = 0
+    unchanged: int = 0
+    gradients: int = 0
+    zero: int = 0
+
+    @classmethod
+    def of(cls, originals: npt.NDArray[np.uint8], result: Result) -> Effect:
+        """Count over a stack N×H×W×3 and what came of it."""
+        before = torch.from_numpy(originals).permute(0, 3, 1, 2)
+        same = (before == result.images).flatten(1).all(1)
+        gradients = sum(detail.gradients for detail in result.details)
+        zero = sum(detail.zero_gradients for detail in result.details)
+        return cls(len(same), int(same.sum()), gradients, zero)
+
+    def __add__(self, other: Effect) -> Effect:
+        mine, theirs = vars(self), vars(other)
+        return Effect(**{name: mine[name] + theirs[name] for name in mine})
+
+    def __str__(self) -> str:
+        """What is to be told of it; empty where all is as it should be."""
+        told = []
+        if self.unchanged:
+            told.append(f"{self.unchanged} of {self.images} images are as they were")
+        if self.zero and self.gradients:
+            told.append(f"{100 * self.zero / self.gradients:.3g} % of the gradients are zero")
+        return ", ".join(told)
+
+
+@dataclass(frozen=True)
 class Made:
-    """Count what a task came to: adversarial images and passes."""
+    """Count what a task came to: adversarial images, passes, and per variant its effect."""
 
     images: int
     passes: int
+    effects: dict[str, Effect]
 
 
 def make_adversarial(request: Request, task: Task, report: Report) -> Made:
@@ -133,6 +166,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
     records: dict[str, list[AdversarialRecord]] = {
         attack.variant_name(intensity): [] for intensity in attack.intensities
     }
+    effects = dict.fromkeys(records, Effect())
 
     def run(stacks: Sequence[Stack]) -> list[dict[str, Result]]:
         return [
@@ -162,6 +196,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
             for stack, found in zip(stacks, results, strict=True):
                 for variant, result in found.items():
                     records[variant] += _records(stack, result)
+                    effects[variant] += Effect.of(stack.images, result)
             report(attack.passes() * len(some))
     passes = attack.passes() * len(task.rows)
     batch = runner.sized(attack.work_on(victim, stacks[-1].images.shape[1:3])).batch
@@ -170,7 +205,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
         settings = settings_of(request, attack, intensity)
         own = records[attack.variant_name(intensity)]
         request.store.add(settings, own, made, _place(request, task.rows))
-    return Made(len(task.rows) * len(attack.intensities), passes)
+    return Made(len(task.rows) * len(attack.intensities), passes, effects)
 
 
 @dataclass(frozen=True)
