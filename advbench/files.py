@@ -139,6 +139,18 @@ def check_regular(path: Path) -> None:
         raise AdvbenchError(f"{path}: not a file but a folder, a pipe or a device; remove it")
 
 
+def user_path(text: str | Path) -> Path:
+    """A path as a user gives it: ``~`` and ``~name`` are home folders.
+
+    Raises:
+        AdvbenchError: there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise AdvbenchError(f"{text}: there is no such home folder") from error
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:

@@ -6,15 +6,13 @@ Nothing is imported before it is asked for, so listing names costs nothing.
 from __future__ import annotations
 
 import difflib
-import importlib
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from advbench.errors import AdvbenchError, first_line
+from advbench.plugins import module_of
 
 
 @dataclass(frozen=True)
@@ -123,20 +121,19 @@ class Registry:
 
 
 def load_target(target: str, what: str) -> Any:
-    """Import ``module:attribute``; the current folder counts as a place for modules.
+    """Import ``module:attribute`` or ``./file.py:attribute``, see :func:`module_of`.
 
     Raises:
         AdvbenchError: no such module or attribute, or the module fails to import.
     """
-    module_name, _, attribute = target.partition(":")
+    module_name, _, attribute = target.rpartition(":")
     if not module_name or not attribute:
-        raise AdvbenchError(f"{what}: {target!r} is not of the form module:name")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+        raise AdvbenchError(f"{what}: {target!r} is not of the form module:name or file.py:name")
     try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
+        module = module_of(module_name)
+    except AdvbenchError as error:
+        raise AdvbenchError(f"{what}: {module_name}: {error}") from error
+    except (Exception, SystemExit) as error:
         raise AdvbenchError(
             f"{what}: cannot import {module_name} ({type(error).__name__}: {first_line(error)})"
         ) from error
@@ -161,6 +158,12 @@ def add_plugin(target: str) -> tuple[str, str]:
             registry.add(name, Entry(target, (found.__doc__ or "").split("\n")[0], "--plugin"))
             return registry.kind, name
     raise AdvbenchError(f"--plugin {target}: neither an attack, a victim nor a defense class")
+
+
+def added_plugins() -> list[str]:
+    """The targets that :func:`add_plugin` registered, for another process to do the same."""
+    registries = (ATTACKS, VICTIMS, DEFENSES)
+    return [e.target for r in registries for e in r.entries.values() if e.origin == "--plugin"]
 
 
 def _derives(found: Any, base: str) -> bool:

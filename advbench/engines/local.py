@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.queues import Queue
+from multiprocessing.sharedctypes import Synchronized
 from threading import Thread
 from typing import Any, TypeVar
 
 from advbench.engines.units import Report, Work, WorkUnit, not_sent, once_each
 from advbench.errors import AdvbenchError
+from advbench.plugins import from_plugin
+from advbench.registry import add_plugin, added_plugins
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,6 +27,8 @@ Progress = Callable[[str, int, int], None]
 
 # Deaths without a unit done in between, as when the system kills what takes too much memory.
 TRIES = 3
+# Between two looks at how far the processes are.
+SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,11 @@ class Local:
         pending = once_each(units)
         total, done = sum(unit.cost for unit in pending), 0
         if self.workers > 1 and len(pending) > 1:
-            for unit, result in self._spread(work, pending):
+
+            def running(unit: WorkUnit[T], reported: int) -> None:
+                progress(unit.name, min(max(done, reported), total), total)
+
+            for unit, result in self._spread(work, pending, running):
                 done += unit.cost
                 progress(unit.name, done, total)
                 yield result
@@ -59,7 +70,10 @@ class Local:
             yield work(unit.payload, report)
 
     def _spread(
-        self, work: Work[T, R], units: Sequence[WorkUnit[T]]
+        self,
+        work: Work[T, R],
+        units: Sequence[WorkUnit[T]],
+        running: Callable[[WorkUnit[T], int], None],
     ) -> Iterator[tuple[WorkUnit[T], R]]:
         left = {unit.key: unit for unit in units}
         try:
@@ -69,13 +83,16 @@ class Local:
             raise not_sent(error) from error
         deaths = 0
         while left:
-            pool = self._pool(work, min(self.workers, len(left)))
+            reported = get_context("spawn").Value("q", 0)
+            pool = self._pool(work, min(self.workers, len(left)), reported)
             try:
-                waiting: dict[Future[R], WorkUnit[T]] = {
-                    pool.submit(_do, unit.payload): unit for unit in left.values()
-                }
+                with _signals_kept_from_processes():
+                    waiting: dict[Future[R], WorkUnit[T]] = {
+                        pool.submit(_do, unit.payload): unit for unit in left.values()
+                    }
                 while waiting:
-                    done = wait(waiting, return_when=FIRST_COMPLETED).done
+                    done = wait(waiting, SECONDS, return_when=FIRST_COMPLETED).done
+                    running(next(iter(waiting.values())), reported.value)
                     # A death fails all that wait; what was done before it counts first.
                     for future in sorted(done, key=lambda each: each.exception() is not None):
                         unit = waiting.pop(future)
@@ -93,7 +110,9 @@ class Local:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _pool(self, work: Work[Any, Any], processes: int) -> ProcessPoolExecutor:
+    def _pool(
+        self, work: Work[Any, Any], processes: int, reported: Synchronized[int]
+    ) -> ProcessPoolExecutor:
         import torch
 
         context = get_context("spawn")
@@ -107,21 +126,43 @@ class Local:
             works.put(work)
         # Torch's own number heeds OMP_NUM_THREADS and the cores that this process may use.
         threads = max(1, torch.get_num_threads() // self.workers)
-        return ProcessPoolExecutor(processes, context, _start, (places, threads, works))
+        started = (places, threads, works, added_plugins(), reported)
+        return ProcessPoolExecutor(processes, context, _start, started)
+
+
+@contextmanager
+def _signals_kept_from_processes() -> Iterator[None]:
+    """Start processes that Ctrl-C in a terminal does not reach: they end with this one."""
+    resource_tracker.ensure_running()  # else it would be started within, and let signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _work: Work[Any, Any]
+_reported: Synchronized[int]
 
 
-def _start(places: Queue[str], threads: int, works: Queue[Work[Any, Any]]) -> None:
+def _start(
+    places: Queue[str],
+    threads: int,
+    works: Queue[Work[Any, Any]],
+    plugins: Sequence[str],
+    reported: Synchronized[int],
+) -> None:
     """In each process, once."""
-    global _work  # noqa: PLW0603
+    global _work, _reported  # noqa: PLW0603
+    _reported = reported
     Thread(target=_end_with_parent, daemon=True).start()
     os.environ["CUDA_VISIBLE_DEVICES"] = places.get()
     try:
         import torch
 
         torch.set_num_threads(threads)
+        for target in plugins:
+            add_plugin(target)
         _work = works.get()
     except Exception as error:
         # Raised here it would look like a death; each unit raises it instead.
@@ -147,4 +188,13 @@ class _Unable:
 
 
 def _do(payload: Any) -> Any:
-    return _work(payload, lambda cost: None)
+    try:
+        return _work(payload, _report)
+    except (Exception, SystemExit) as error:
+        # Told here, where the traceback is.
+        raise from_plugin(error) or error from error
+
+
+def _report(cost: int) -> None:
+    with _reported.get_lock():
+        _reported.value += cost
