@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advbench.cli.groups import Group
 from advbench.cli.options import json_option, out_option
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from advbench.datasets.builtin.editions import Edition
 
 
-@click.group()
+@click.group(cls=Group)
 def dataset() -> None:
     """Build, import and check datasets of forged images."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -83,9 +82,9 @@ def export(
     try:
         with Progress(quiet=as_json) as progress:
             summary = run(request, progress.counting("exporting", "images"))
-    except KeyboardInterrupt:
-        click.echo("advbench: error: stopped; nothing was exported", err=True)
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        error.add_note("stopped; nothing was exported")
+        raise
     if as_json:
         click.echo(json.dumps({"format": format_name, "to": str(to), **asdict(summary)}, indent=2))
         return

@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 
 from advbench.cli.board import show_board, tell_missing
+from advbench.cli.groups import Group
 from advbench.cli.options import json_option, out_option
 from advbench.cli.site import site
 from advbench.cli.submit import add, check
 from advbench.errors import AdvbenchError
 
 
-@click.group()
+@click.group(cls=Group)
 def leaderboard() -> None:
     """Rank defenses by what they recover."""
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 import traceback
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
 import advbench
+from advbench.cli.groups import Group
+from advbench.cli.interrupts import MESSAGE, Stopped, end_now, prompt_end
 from advbench.errors import AdvbenchError, first_line, from_os_error
+from advbench.plugins import from_plugin
 
 # Verb → its module, and its line in the help, so that the help imports none of them.
 VERBS = {
@@ -39,7 +44,7 @@ OUT_OF_MEMORY = (
 )
 
 
-class Verbs(click.Group):
+class Verbs(Group):
     """Commands that are imported when they are run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -71,33 +76,64 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Entry point; exits with 0 (done), 1 (a check failed, or a fault of advbench), 2 (input)."""
+    """Entry point; exits with 0 (done), 1 (a check failed, or a fault of advbench), 2 (input), 130
+    or 143 (stopped by Ctrl-C or SIGTERM)."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    for stream in (sys.stdout, sys.stderr):
+        _takes_any_text(stream)
     try:
-        code = cli.main(arguments, prog_name="advbench", standalone_mode=False)
+        with prompt_end():
+            code = cli.main(arguments, prog_name="advbench", standalone_mode=False)
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "")
         sys.exit(0)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("stopped; run the same command again, it resumes", 130, debug)
+    except (click.Abort, KeyboardInterrupt) as error:
+        _stop(error, debug)
+    except BrokenPipeError:
+        # Whoever read the output has read enough; Python would complain of the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except click.ClickException as error:
         _fail(error.format_message(), 2, debug)
     except AdvbenchError as error:
         _fail(str(error), 2, debug)
-    except OSError as error:
-        known = from_os_error(error)
-        _fail(str(known) if known else _internal(error), 2 if known else 1, debug)
-    except Exception as error:
-        # By name: PyTorch's own error is not worth importing it for.
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            _fail(OUT_OF_MEMORY, 2, debug)
-        _fail(_internal(error), 1, debug)
+    except (Exception, SystemExit) as error:
+        _fail(*_told(error), debug)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _internal(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)} (a fault of advbench; --debug shows where)"
+def _told(error: Exception | SystemExit) -> tuple[str, int]:
+    """The message and the exit code of an error that nobody foresaw."""
+    # By name: PyTorch's own error is not worth importing it for.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OUT_OF_MEMORY, 2
+    known = (from_os_error(error) if isinstance(error, OSError) else None) or from_plugin(error)
+    if known is not None:
+        return str(known), 2
+    if isinstance(error, SystemExit):
+        raise error
+    kind = type(error).__name__
+    return f"{kind}: {first_line(error)} (a fault of advbench; --debug shows where)", 1
+
+
+def _stop(error: BaseException, debug: bool) -> NoReturn:
+    """End after Ctrl-C or SIGTERM; click's Abort has what it was as its cause."""
+    cause = error.__cause__ if isinstance(error, click.Abort) else error
+    message = next(iter(getattr(cause, "__notes__", [])), MESSAGE)
+    if isinstance(cause, Stopped):
+        if debug:
+            traceback.print_exc()
+        end_now(cause.number, message)
+    _fail(message, 130, debug)
+
+
+def _takes_any_text(stream: TextIO) -> None:
+    """Print what a terminal's encoding lacks as ``?``, and bytes of file names as they are."""
+    if isinstance(stream, io.TextIOWrapper):
+        utf = stream.encoding.lower().startswith("utf")
+        stream.reconfigure(errors="backslashreplace" if utf else "replace")
 
 
 def _fail(message: str, code: int, debug: bool) -> NoReturn:

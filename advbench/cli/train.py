@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from advbench.cli.groups import Group
 from advbench.cli.options import (
     device_option,
     limit_option,
@@ -18,7 +19,7 @@ from advbench.cli.options import (
 from advbench.cli.progress import Progress
 
 
-@click.group()
+@click.group(cls=Group)
 def train() -> None:
     """Train networks."""
 
