@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from advbench.contracts import check_finite, check_logits, unchanged
 from advbench.errors import AdvbenchError
+from advbench.files import user_path
 from advbench.images import Image, to_unit
 from advbench.victims.weights import Weights, card_of, load_network_weights
 
@@ -103,7 +103,7 @@ class Victim(ABC):
         # Channels last: the same numbers up to the order of float sums, passes 1.5 times faster.
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         victim = cls(network, described, chosen)
-        named = weights if weights in (None, "builtin") else str(Path(weights).resolve())
+        named = weights if weights in (None, "builtin") else str(user_path(weights).resolve())
         victim._remake = (_load_again, (cls, chosen, named, seed, described.sha256))
         return victim
 
@@ -212,7 +212,7 @@ class Victim(ABC):
 
 def _is_small(weights: str | None) -> bool:
     return weights == "builtin" or (
-        weights is not None and card_of(Path(weights)).get("size") == "small"
+        weights is not None and card_of(user_path(weights)).get("size") == "small"
     )
 
 

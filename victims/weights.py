@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -15,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from advbench.errors import AdvbenchError
+from advbench.files import user_path
 from advbench.registry import VICTIMS
+from advbench.texts import read_json
 from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
 
 # Prefix that files put before every key, with what lies beside it and is dropped: DataParallel,
@@ -64,7 +65,7 @@ def load_network_weights(
     """
     if source is None:
         return Weights(state_sha256(network.state_dict()), f"random:{seed}")
-    path = builtin_path(victim, size) if source == "builtin" else Path(source)
+    path = builtin_path(victim, size) if source == "builtin" else user_path(source)
     if source == "builtin" and not path.is_file():
         raise AdvbenchError(
             f"{victim} ({size}): no built-in weights of that size; give --weights PATH"
@@ -99,8 +100,8 @@ def own_card(path: Path, sha256: str) -> dict[str, Any]:
 def card_of(path: Path) -> dict[str, Any]:
     """The JSON card beside a weights file; empty where there is none, or none that can be read."""
     try:
-        card = json.loads(path.with_suffix(".json").read_text())
-    except (OSError, ValueError, RecursionError):
+        card = read_json(path.with_suffix(".json"))
+    except (OSError, ValueError, AdvbenchError):
         return {}
     return card if isinstance(card, dict) else {}
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advbench.cli.groups import Group
-from advbench.cli.options import json_option, out_option
+from advbench.cli.options import UserPath, json_option, out_option
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError
+from advbench.files import user_path
 
 if TYPE_CHECKING:
     from advbench.datasets.builtin.editions import Edition
@@ -24,12 +25,10 @@ def dataset() -> None:
 
 @dataset.command()
 @click.argument("name")
-@click.option(
-    "--to", type=click.Path(path_type=Path, file_okay=False), help="[--out/datasets/NAME]"
-)
+@click.option("--to", type=UserPath(file_okay=False), help="[--out/datasets/NAME]")
 @click.option(
     "--photographs",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=UserPath(file_okay=False, exists=True),
     help="Where the Debian packages of 'open' are installed (/) or unpacked.",
 )
 @out_option
@@ -62,8 +61,8 @@ def build(name: str, to: Path | None, photographs: Path | None, out: Path) -> No
 
 
 @dataset.command()
-@click.argument("photographs", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--name", required=True, help="Its name from now on: a-z, 0-9 and _.")
+@click.argument("photographs", type=UserPath(file_okay=False, exists=True))
+@click.option("--name", required=True, help="Its name from now on: a-z, 0-9, - and _.")
 @click.option("--images", type=click.IntRange(min=3), default=480, show_default=True)
 @click.option("--side", type=click.IntRange(64, 4096), default=256, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -105,7 +104,7 @@ def _write(edition: Edition, folder: Path) -> int:
 
 @dataset.command("import")
 @click.argument("layout")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=UserPath())
 @click.option("--name", help="Its name from now on: a-z, 0-9 and _.  [LAYOUT, of the five]")
 @click.option("--images", help="Glob of the images, relative to PATH (folder).")
 @click.option("--masks", help="Glob of the masks, relative to PATH (folder).")
@@ -114,11 +113,17 @@ def _write(edition: Edition, folder: Path) -> int:
     type=click.Choice(["train", "val", "test"]),
     help="Of all images.  [test; casiav2: train and val]",
 )
-@click.option("--list", "listed", type=click.Path(path_type=Path), help="Only these, one a line.")
+@click.option("--list", "listed", type=UserPath(), help="Only these, one a line.")
 @click.option(
     "--inverted",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="Images whose red part is forged, one a line (columbia).",
+)
+@click.option("--mask-suffix", help="What masks' names end in, if not in _gt or _mask (folder).")
+@click.option(
+    "--redistribution",
+    type=click.Choice(["yes", "no", "research-only"]),
+    help="Whether its images may be passed on; export heeds it  [unknown; of the five: no].",
 )
 @click.option("--allow-exclude", is_flag=True, help="Leave out what is at fault, and go on.")
 @out_option
@@ -132,6 +137,8 @@ def import_(
     split: Any,
     listed: Path | None,
     inverted: Path | None,
+    mask_suffix: str | None,
+    redistribution: str | None,
     allow_exclude: bool,
     out: Path,
     as_json: bool,
@@ -156,13 +163,14 @@ def import_(
     from advbench.datasets.importing.importing import check_name, import_found
     from advbench.datasets.importing.layouts import known as layouts
     from advbench.datasets.importing.problems import ImportRefusedError
+    from advbench.pipelines.load import remember_import
 
     layouts.check_layout(layout)
     if name is None and layout not in layouts.DATASETS:
         raise AdvbenchError(f"layout {layout} needs a name for the dataset; add --name NAME")
-    name = name or layout
+    name = layout if name is None else name
     check_name(name)
-    found = layouts.find(layout, path, images, masks, inverted)
+    found = layouts.find(layout, path, images, masks, inverted, mask_suffix)
     wanted = None
     if listed:
         found, wanted = layouts.restrict(found, listed, allow_exclude)
@@ -179,8 +187,10 @@ def import_(
                 allow_exclude,
                 wanted,
                 others,
+                redistribution,
                 progress.counting("importing", "images"),
             )
+        remember_import(folder)
     except ImportRefusedError as error:
         if as_json:
             click.echo(json.dumps(error.report, indent=2))
@@ -228,7 +238,8 @@ def split(name: str, train: float, val: float, sources: str | None, seed: int, o
     """
     from advbench.datasets.splitting import split_folder
 
-    folder = Path(name) if (Path(name) / "dataset.json").is_file() else out / "datasets" / name
+    own = user_path(name)
+    folder = own if (own / "dataset.json").is_file() else out / "datasets" / name
     if name in ("builtin", "builtin1", "builtin2", "open"):
         raise AdvbenchError(f"dataset {name} has its splits already; give an imported dataset")
     counts = split_folder(folder, train, val, sources, seed)

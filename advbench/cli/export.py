@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from advbench.cli.options import json_option, out_option, several
+from advbench.cli.options import UserPath, json_option, out_option, several
 from advbench.cli.progress import Progress
 from advbench.exports import FORMATS
 
@@ -19,7 +19,7 @@ from advbench.exports import FORMATS
 @click.option(
     "--to",
     required=True,
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     help="The folder to make; new or empty.",
 )
 @several("--dataset", help="Only these datasets [all that there are shards of].")

@@ -10,7 +10,7 @@ import click
 
 from advbench.cli.board import show_board, tell_missing
 from advbench.cli.groups import Group
-from advbench.cli.options import json_option, out_option
+from advbench.cli.options import UserPath, json_option, out_option
 from advbench.cli.site import site
 from advbench.cli.submit import add, check
 from advbench.errors import AdvbenchError
@@ -28,12 +28,12 @@ for command in (site, check, add):
 @leaderboard.command()
 @click.option(
     "--records",
-    type=click.Path(path_type=Path, exists=True),
+    type=UserPath(exists=True),
     help="A folder or file of records [OUT/records].",
 )
 @click.option(
     "--to",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(file_okay=False),
     help="Folder of the CSVs [OUT/leaderboard].",
 )
 @click.option("--with-records", is_flag=True, help="Write all records as a .parquet beside it.")

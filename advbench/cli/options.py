@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from advbench.errors import AdvbenchError
+from advbench.files import user_path
 from advbench.registry import add_plugin
+from advbench.texts import parse_json
 
 if TYPE_CHECKING:
     from advbench.engines.units import Engine
@@ -49,6 +52,16 @@ def several_numbers(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, multiple=True, callback=_numbers, **settings)
 
 
+class UserPath(click.Path):
+    """A path in which ``~`` is the home folder, also where shells leave it, as in ``--out=~/x``."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(path_type=Path, **settings)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(user_path(value), param, ctx)
+
+
 def _plugins(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
     for target in value:
         add_plugin(target)
@@ -57,7 +70,7 @@ def _plugins(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -
 
 out_option = click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(file_okay=False),
     default=Path("advbench-data"),
     show_default=True,
     help="Folder of datasets, shards, records and tables.",
@@ -174,17 +187,22 @@ def _gpus(device: str) -> tuple[str, ...]:
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` pairs; values are JSON where they can be, else text."""
+    """``key=value`` pairs; values are JSON, numbers with commas between them, or text."""
     settings = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
             raise AdvbenchError(f"--set {pair!r} is not of the form key=value")
-        try:
-            settings[key] = json.loads(value)
-        except ValueError:
-            settings[key] = value
+        settings[key] = _value(value)
     return settings
+
+
+def _value(text: str) -> Any:
+    """JSON where it is that, a list where it is numbers with commas between them, else the text."""
+    for candidate in (text, f"[{text}]" if re.fullmatch(r"[\d.,eE+\s-]+", text) else text):
+        with suppress(ValueError):
+            return parse_json(candidate)
+    return text
 
 
 def by_victim(pairs: Sequence[str], names: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from advbench.cli.options import device_option, json_option
+from advbench.cli.options import UserPath, device_option, json_option
 from advbench.cli.progress import Progress
 from advbench.cli.tables import write_tables
 from advbench.registry import ATTACKS, DEFENSES, VICTIMS
@@ -25,7 +25,7 @@ STRENGTHS = {"jpeg": 70, "resize": 0.7, "median": 3, "gaussian": 5.0}
 @click.option("--images", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(file_okay=False),
     default=Path("advbench-data/quickstart"),
     show_default=True,
 )

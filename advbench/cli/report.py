@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from advbench.cli.options import (
+    UserPath,
     device_option,
     json_option,
     out_option,
@@ -21,7 +22,7 @@ from advbench.cli.options import (
 @click.command()
 @click.option(
     "--to",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(dir_okay=False),
     help="The file to write [OUT/report/index.html].",
 )
 @several("--dataset", help="Only these datasets [all that there are records of].")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advbench.cli.options import (
+    UserPath,
     device_option,
     out_option,
     plugin_option,
@@ -19,6 +20,7 @@ from advbench.cli.options import (
     weights_option,
 )
 from advbench.errors import AdvbenchError, NoNetworkError
+from advbench.files import user_path
 from advbench.registry import ATTACKS, DEFENSES
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("images", nargs=-1)
-@click.option("--to", type=click.Path(path_type=Path), help="PNG or PDF [OUT/show.png].")
+@click.option("--to", type=UserPath(), help="PNG or PDF [OUT/show.png].")
 @several("--mask", metavar="PATH", help="Masks of image files, in their order.")
 @click.option("--dataset", default="builtin", show_default=True, help="Of images given by name.")
 @click.option("--victim", default="ifosn", show_default=True, help="Whose maps are drawn.")
@@ -72,7 +74,7 @@ def show(
     advbench show test_0000_splice --defense jpeg-70,ansm
     advbench show photo.png --mask photo_gt.png --attack pgd,fgsm --eps 3 --to photo.pdf
     """
-    files = [Path(name) for name in images if Path(name).is_file()]
+    files = [user_path(name) for name in images if user_path(name).is_file()]
     if files and len(files) < len(images):
         raise AdvbenchError("give either image files or names of attacked images, not both")
     if mask and len(mask) != len(files):
@@ -92,9 +94,10 @@ def show(
     model = choice.load(victim, torch_device(device))
     cells = read_cells(defense, model, ansm_weights, asked=_given("defense"))
     if files:
+        truths = [user_path(own) if own else None for own in mask] or [None] * len(files)
         subjects = [
-            _attacked(file, Path(own) if own else None, model, attack, eps, steps, profile, seed)
-            for file, own in zip(files, mask or [""] * len(files), strict=True)
+            _attacked(file, own, model, attack, eps, steps, profile, seed)
+            for file, own in zip(files, truths, strict=True)
         ]
     else:
         subjects = stored_subjects(out, dataset, model, images, attack)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
+from advbench.cli.options import UserPath
+
 
 @click.command()
-@click.option(
-    "--to", type=click.Path(path_type=Path, file_okay=False), required=True, help="The folder."
-)
+@click.option("--to", type=UserPath(file_okay=False), required=True, help="The folder.")
 @click.option(
     "--from",
     "source",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=UserPath(exists=True, file_okay=False),
     help="Where DATASET.csv and DATASET.parquet are [the published ones of this version].",
 )
 def site(to: Path, source: Path | None) -> None:

@@ -9,6 +9,7 @@ import click
 
 from advbench.cli.groups import Group
 from advbench.cli.options import (
+    UserPath,
     device_option,
     limit_option,
     out_option,
@@ -30,7 +31,7 @@ def train() -> None:
 @click.option("--dataset", default="builtin", show_default=True, help="Name or folder.")
 @click.option(
     "--to",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(file_okay=False),
     help="Folder of the run [runs/NAME-SIZE-DATASET].",
 )
 @click.option("--start", metavar="PATH", help="Weights to start from: a checkpoint, or 'builtin'.")
@@ -105,7 +106,7 @@ def victim(
 @click.option("--dataset", default="builtin", show_default=True, help="Name or folder.")
 @click.option(
     "--to",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(file_okay=False),
     help="Folder of the run [runs/ansm-NAME-SIZE-DATASET].",
 )
 @click.option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from advbench.datasets.decoding import MASK_RULE, decode_image, decode_mask
 from advbench.datasets.manifest import DatasetInfo, Row, Split, read_manifest
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, mask_sha256, pixels_sha256
+from advbench.texts import read_json
 
 LOCATION_FILE = "location.json"
 
@@ -102,10 +104,16 @@ def mask_is_made(mask_rule: str, mask_fix: str) -> bool:
 
 
 def _inside(root: Path, relative: str) -> Path:
-    path = root / relative
+    path = _spelt_as_there(root / relative)
     if not stays_inside(path, root):
         raise AdvbenchError(f"{path}: points outside {root}; put the file itself inside the folder")
     return path
+
+
+def _spelt_as_there(path: Path) -> Path:
+    """The path in the spelling of its accents in which it is there, see :func:`same_name`."""
+    forms = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))
+    return next((Path(form) for form in (str(path), *forms) if os.path.lexists(form)), path)
 
 
 def stays_inside(path: Path, root: Path) -> bool:
@@ -133,10 +141,11 @@ def _root(folder: Path) -> Path:
     if not location.is_file():
         return folder
     try:
-        root = Path(json.loads(location.read_text(encoding="utf-8"))["root"])
-    except (ValueError, KeyError, TypeError) as error:
+        root = Path(read_json(location)["root"])
+        is_there = root.is_dir()
+    except (AdvbenchError, ValueError, KeyError, TypeError, OSError) as error:
         raise AdvbenchError(f"{location}: no valid location; import the dataset again") from error
-    if not root.is_dir():
+    if not is_there:
         raise AdvbenchError(
             f"{location}: its folder {root} is not there; import the dataset again from where it is"
         )

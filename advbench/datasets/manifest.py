@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from advbench.errors import AdvbenchError, first_fault
 from advbench.files import write_atomically
+from advbench.texts import read_text
 
 SCHEMA = "advbench.manifest/1"
 
@@ -31,7 +32,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sample_id: Annotated[str, Field(pattern=r"^[a-z0-9_]+/[A-Za-z0-9_.-]+$", max_length=96)]
+    sample_id: Annotated[str, Field(pattern=r"^[a-z0-9_-]+/[A-Za-z0-9_.-]+$", max_length=96)]
     split: Split
     label: Literal[0, 1]
     kind: Kind
@@ -97,7 +98,7 @@ class DatasetInfo(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_id: Literal["advbench.manifest/1"] = Field(default="advbench.manifest/1", alias="schema")
-    dataset_id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=32)]
+    dataset_id: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=32)]
     title: str
     version: str
     licence: dict[str, str]
@@ -184,7 +185,7 @@ def read_manifest(folder: Path) -> tuple[DatasetInfo, list[Row]]:
                 "(advbench dataset import writes them)"
             )
     try:
-        info = DatasetInfo.model_validate_json(info_path.read_bytes())
+        info = DatasetInfo.model_validate_json(read_text(info_path))
     except ValidationError as error:
         raise AdvbenchError(f"{info_path}: {first_fault(error)}") from error
     data = csv_path.read_bytes()
@@ -198,7 +199,7 @@ def read_manifest(folder: Path) -> tuple[DatasetInfo, list[Row]]:
 
 def _parse_rows(path: Path, data: bytes) -> list[Row]:
     try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8"), newline=""), strict=True)
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         missing = set(Row.model_fields) - set(reader.fieldnames or ())
         if missing:
             raise AdvbenchError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from advbench.datasets.builtin.build import build
@@ -10,17 +12,38 @@ from advbench.datasets.builtin.editions import BUILTIN, Edition
 from advbench.datasets.dataset import Dataset, open_folder
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
+from advbench.files import user_path, write_atomically
 from advbench.locks import folder_lock
 from advbench.progress import Feedback, Silent
 from advbench.registry import DATASETS
+from advbench.texts import read_json
+
+_IMPORTS = "imported.json"
 
 
 def cache_folder() -> Path:
     """Return the folder of what can be made again: ``ADVBENCH_CACHE``, or the user's cache."""
     given = os.environ.get("ADVBENCH_CACHE")
     if given:
-        return Path(given)
+        return user_path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "advbench"
+
+
+def remember_import(folder: Path) -> None:
+    """Note where a dataset was imported to, so that it is found from elsewhere."""
+    entries = [*(place for place in _imports() if place != folder.resolve()), folder.resolve()]
+    there = [str(place) for place in entries if (place / "dataset.json").is_file()]
+    with suppress(OSError):  # a home folder that cannot be written to is no fault of the import
+        write_atomically(cache_folder() / _IMPORTS, json.dumps(there, indent=1).encode())
+
+
+def _imports() -> list[Path]:
+    """Where datasets were imported to on this machine, as far as is known."""
+    try:
+        found = read_json(cache_folder() / _IMPORTS)
+    except (AdvbenchError, OSError):
+        return []
+    return [Path(place) for place in found if isinstance(place, str)] if found else []
 
 
 def load_dataset(
@@ -37,13 +60,20 @@ def load_dataset(
     if name in BUILTIN:
         return _builtin(BUILTIN[name], split, feedback or Silent())
     imported = out / "datasets" / name
-    for folder in (imported, Path(name)):
+    for folder in (imported, user_path(name)):
         if (folder / "dataset.json").is_file() or (folder / "manifest.csv").is_file():
             return open_folder(folder)
-    if Path(name).is_dir():
+    if user_path(name).is_dir():
         raise AdvbenchError(
             f"{name}: holds no dataset.json; import it with: "
             f"advbench dataset import folder {name} --name NAME"
+        )
+    elsewhere = [place for place in _imports() if place.name == name]
+    elsewhere = [place for place in elsewhere if (place / "dataset.json").is_file()]
+    if elsewhere:
+        raise AdvbenchError(
+            f"dataset {name!r} is not below {out}, but was imported to {elsewhere[-1]}; give "
+            f"--dataset {elsewhere[-1]}, or the --out that it lies below"
         )
     if name in DATASETS.planned:
         raise AdvbenchError(f"dataset {name!r} is not there; {DATASETS.planned[name]}")

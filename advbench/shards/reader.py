@@ -47,7 +47,7 @@ _READ_ERRORS = (
     AttributeError,
     OverflowError,
 )
-_SAMPLE = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_.-]+")
+_SAMPLE = re.compile(r"[a-z0-9_-]+/[A-Za-z0-9_.-]+")
 _MAX_RECORDS = 1 << 20
 
 

@@ -14,7 +14,7 @@ from advbench.defenses.ansm.files import read_network, shipped_path
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError, NoNetworkError
-from advbench.files import file_sha256
+from advbench.files import file_sha256, user_path
 from advbench.victims.weights import card_of, own_card
 
 
@@ -81,7 +81,7 @@ class ANSM(Defense):
                     f"than {sha256[:12]}; {train}"
                 )
             return shipped
-        given = [Path(path) for path in self.weights]
+        given = [user_path(path) for path in self.weights]
         for path in given:
             if not path.is_file():
                 raise AdvbenchError(f"--ansm-weights {path}: no such file; {train}")

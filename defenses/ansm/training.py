@@ -17,6 +17,7 @@ from advbench.defenses.ansm.network import AnsmNetwork, Size
 from advbench.defenses.ansm.recipe import AnsmRecipe, Upsampling
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
+from advbench.files import user_path
 from advbench.training.checkpoint import Checkpoint
 from advbench.training.data import Examples
 from advbench.training.loop import Report, Steps, fit
@@ -51,7 +52,7 @@ class Start:
             AdvbenchError: the file holds no ANSM network of this size and upsampling.
         """
         shipped = shipped_path(str(source), size)
-        path = shipped if shipped.is_file() else Path(source)
+        path = shipped if shipped.is_file() else user_path(source)
         if not path.is_file():
             raise AdvbenchError(
                 f"--start {path}: no such file; give weights that advbench train ansm wrote, or "

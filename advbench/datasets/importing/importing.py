@@ -49,8 +49,12 @@ def check_name(name: str) -> None:
     Raises:
         AdvbenchError: other characters, too long, or the built-in dataset's.
     """
-    if not re.fullmatch(r"[a-z0-9_]{1,32}", name):
-        raise AdvbenchError(f"--name {name!r}: use a-z, 0-9 and _, at most 32 of them")
+    if not re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,31}", name):
+        raise AdvbenchError(f"--name {name!r}: use a-z, 0-9, - and _, at most 32 of them")
+    if re.search(r"-(train|val|test)$", name):
+        raise AdvbenchError(
+            f"--name {name}: ends like the training images of another dataset; take another end"
+        )
     if name in RESERVED:
         raise AdvbenchError(f"--name {name} is one of advbench's own datasets; take another name")
 
@@ -63,6 +67,7 @@ def import_found(
     allow_exclude: bool = False,
     listed: int | None = None,
     others: Sequence[Path] = (),
+    redistribution: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Imported:
     """Write manifest, made masks and report into ``folder``; the originals are only read.
@@ -72,6 +77,7 @@ def import_found(
         allow_exclude: keep images at fault in the manifest as excluded rows, instead of stopping.
         listed: how many images a list asked for, where ``found`` was restricted to one.
         others: folders of other imported datasets, to compare with.
+        redistribution: ``yes``, ``no`` or ``research-only``, by the user's word; else the layout's.
 
     Raises:
         ImportRefusedError: files at fault; nothing was written.
@@ -113,7 +119,7 @@ def import_found(
         write_fingerprints(folder, fingerprints)
         write_atomically(folder / REPORT_FILE, f"{text}\n".encode("utf-8", "backslashreplace"))
         # Last, since it ends with dataset.json, by which a dataset is seen.
-        info = _write_manifest(found, folder, name, kept)
+        info = _write_manifest(found, folder, name, kept, redistribution)
     return Imported(info, excluded, report)
 
 
@@ -206,8 +212,13 @@ def _write_masks(folder: Path, examined: Sequence[Examined]) -> None:
             write_atomically(folder / MASKS_FOLDER / f"{name_of(one.candidate)}.png", one.mask_png)
 
 
-def _write_manifest(found: Found, folder: Path, name: str, rows: Sequence[Row]) -> DatasetInfo:
+def _write_manifest(
+    found: Found, folder: Path, name: str, rows: Sequence[Row], redistribution: str | None
+) -> DatasetInfo:
     layout = found.layout
+    licence = dict(layout.licence)
+    if redistribution:
+        licence["redistribution"] = redistribution
     rules = sorted({candidate.mask_rule for candidate in found.candidates if candidate.label})
     return write_manifest(
         folder,
@@ -215,7 +226,7 @@ def _write_manifest(found: Found, folder: Path, name: str, rows: Sequence[Row]) 
         dataset_id=name,
         title=layout.title if layout.published else name,
         version="1",
-        licence=dict(layout.licence),
+        licence=licence,
         citation=layout.citation,
         homepage=layout.homepage,
         importer={"name": f"advbench.{layout.name}", "version": advbench.__version__},

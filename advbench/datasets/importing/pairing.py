@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from advbench.texts import same_name
+
 Key = Callable[[str], str]
 
 
@@ -17,6 +19,10 @@ class Paired:
     mask: Path
     stem: str
     how: str
+
+
+def _plain(stem: str) -> str:
+    return same_name(stem).lower()
 
 
 def pair(
@@ -37,7 +43,7 @@ def pair(
         number: the running number; None where one number may stand for several images.
     """
     rules: list[tuple[str, Key, Key]] = [
-        ("name", str.lower, str.lower),
+        ("name", _plain, _plain),
         ("ids swapped", swapped, swapped),
         ("rename table", lambda stem: renames.get(stem, ""), str),
     ]

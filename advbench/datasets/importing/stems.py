@@ -6,6 +6,7 @@ from collections.abc import Container
 from pathlib import Path, PurePosixPath
 
 from advbench.errors import AdvbenchError
+from advbench.texts import read_text, same_name
 
 
 def read_lines(path: Path) -> list[str]:
@@ -15,11 +16,9 @@ def read_lines(path: Path) -> list[str]:
         AdvbenchError: no such file, no text, or nothing in it.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise AdvbenchError(f"{path}: no such file; give a text file, one name a line") from error
-    except UnicodeDecodeError as error:
-        raise AdvbenchError(f"{path}: no UTF-8 text; give one name a line") from error
+        text = read_text(path)
+    except AdvbenchError as error:
+        raise AdvbenchError(f"{error}; give a text file, one name a line") from error
     lines = [line for line in text.split("\n") if line.strip()]
     if not lines:
         raise AdvbenchError(f"{path}: holds no names; give one a line")
@@ -29,6 +28,7 @@ def read_lines(path: Path) -> list[str]:
 def spellings(line: str) -> tuple[str, ...]:
     """List what a line may mean, most literal first: as it is, trimmed, without suffix or
     folders."""
+    line = same_name(line)
     trimmed = line.strip()
     last = PurePosixPath(trimmed).name
     return tuple(dict.fromkeys((line, trimmed, last, PurePosixPath(last).stem)))

@@ -11,12 +11,14 @@ from typing import Any
 
 import advbench
 from advbench.engines.units import Engine
+from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
 from advbench.memory import peak_memory
 from advbench.pipelines.evaluate import evaluate
 from advbench.pipelines.generate import generate
 from advbench.pipelines.suites.plan import LoadDataset, LoadVictim, Plan, requests
 from advbench.pipelines.suites.suite import Suite
+from advbench.texts import read_json
 from advbench.victims.base import Victim
 
 Progress = Callable[[str, int, int], None]
@@ -105,8 +107,8 @@ def run(
 def _earlier(path: Path) -> list[dict[str, Any]]:
     """Runs that are noted already."""
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["runs"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return list(read_json(path)["runs"])
+    except (AdvbenchError, OSError, ValueError, KeyError, TypeError):
         return []
 
 

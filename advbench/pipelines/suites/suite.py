@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
@@ -16,8 +15,10 @@ from advbench.attacks.base import Attack
 from advbench.attacks.linf import BoundedAttack
 from advbench.attacks.noise import Noise
 from advbench.errors import AdvbenchError
+from advbench.files import user_path
 from advbench.pipelines.config import AttackGrid, DefenseGrid, Settings, VictimChoice
 from advbench.registry import SUITES
+from advbench.texts import read_toml
 from advbench.victims.base import Victim
 
 
@@ -125,14 +126,10 @@ def read_suite(name: str) -> Suite:
         AdvbenchError: no such suite (with the nearest names), or one that is not valid.
     """
     shipped = shipped_suites()
-    path = shipped.get(name) or Path(name)
+    path = shipped.get(name) or user_path(name)
     if not path.is_file():
         raise AdvbenchError(f"{name}: no such file; {SUITES.unknown(name)}")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AdvbenchError(f"{path}: no TOML file ({error})") from error
-    suite = Suite.parse(str(path), content)
+    suite = Suite.parse(str(path), read_toml(path))
     return suite.model_copy(update=dict(_from_file(suite, path.parent)))
 
 
@@ -140,7 +137,7 @@ def _from_file(suite: Suite, folder: Path) -> Iterator[tuple[str, Any]]:
     """Paths in a suite are relative to its file."""
 
     def resolved(text: str) -> str:
-        return text if text in ("builtin", "random") else str(folder / text)
+        return text if text in ("builtin", "random") else str(folder / user_path(text))
 
     yield (
         "victims",

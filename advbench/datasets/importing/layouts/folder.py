@@ -11,6 +11,7 @@ from advbench.datasets.importing.problems import Problem
 from advbench.datasets.importing.walking import IMAGE_SUFFIXES, existing_folder, is_clutter
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
+from advbench.texts import same_name
 
 LAYOUT = Layout(name="folder", title="a folder of images and masks")
 # Pairs of folder names, as users and IMDLBenCo have them; compared without case.
@@ -34,11 +35,14 @@ def import_folder(
     return import_found(found, folder, name, split, allow_exclude, progress=progress)
 
 
-def find(path: Path, images: str | None = None, masks: str | None = None) -> Found:
+def find(
+    path: Path, images: str | None = None, masks: str | None = None, suffix: str | None = None
+) -> Found:
     """Images of folder Tp with masks of Gt, of images with masks, or of two globs.
 
     Args:
         images, masks: globs relative to ``path``; both or neither.
+        suffix: what a mask's stem has more than its image's, beside none, ``_gt`` and ``_mask``.
 
     Raises:
         AdvbenchError: no such folder, no images, one glob alone or one that leaves the folder.
@@ -49,8 +53,9 @@ def find(path: Path, images: str | None = None, masks: str | None = None) -> Fou
     image_files, mask_files = _find(root, images, masks)
     by_stem: dict[str, list[Path]] = {}
     for mask in mask_files:
-        by_stem.setdefault(mask.stem, []).append(mask)
-    candidates = tuple(_candidate(image, by_stem) for image in image_files)
+        by_stem.setdefault(same_name(mask.stem), []).append(mask)
+    suffixes = tuple(dict.fromkeys((*_MASK_SUFFIXES, *([suffix] if suffix else []))))
+    candidates = tuple(_candidate(image, by_stem, suffixes) for image in image_files)
     used = {mask for candidate in candidates for mask in candidate.masks} | set(image_files)
     left = [mask for mask in mask_files if mask not in used]
     orphans = tuple(mask for mask in left if mask.suffix.lower() in IMAGE_SUFFIXES)
@@ -58,17 +63,18 @@ def find(path: Path, images: str | None = None, masks: str | None = None) -> Fou
     return Found(LAYOUT, root, candidates, len(mask_files) - len(ignored), orphans, ignored)
 
 
-def _candidate(image: Path, by_stem: dict[str, list[Path]]) -> Candidate:
+def _candidate(image: Path, by_stem: dict[str, list[Path]], suffixes: tuple[str, ...]) -> Candidate:
     found = [
         mask
-        for suffix in _MASK_SUFFIXES
-        for mask in by_stem.get(image.stem + suffix, [])
+        for suffix in suffixes
+        for mask in by_stem.get(same_name(image.stem + suffix), [])
         if mask != image
     ]
     problem = None
     if not found:
-        value = f"no mask named {image.stem}, {image.stem}_gt or {image.stem}_mask"
-        problem = Problem("no-mask", value, "add its mask")
+        wanted = [f"{image.stem}{suffix}" for suffix in suffixes]
+        value = f"no mask named {', '.join(wanted[:-1])} or {wanted[-1]}"
+        problem = Problem("no-mask", value, "add its mask, or give --mask-suffix")
     elif len(found) > 1:
         names = ", ".join(mask.name for mask in found)
         problem = Problem("two-masks", f"more than one mask ({names})", "keep one of them")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from advbench.datasets.importing.layouts.layout import Candidate, Found, Layout
 from advbench.datasets.importing.problems import Problem
 from advbench.errors import AdvbenchError
+from advbench.texts import read_json
 
 LAYOUT = Layout(name="imdlbenco", title="a JSON list of IMDLBenCo")
 AUTHENTIC = "Negative"
@@ -66,9 +66,9 @@ def _entries(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise AdvbenchError(f"{path}: no such file; layout imdlbenco takes a JSON list {_FORM}")
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise AdvbenchError(f"{path}: no JSON; layout imdlbenco takes a list {_FORM}") from error
+        entries = read_json(path)
+    except AdvbenchError as error:
+        raise AdvbenchError(f"{error}; layout imdlbenco takes a list {_FORM}") from error
     if not isinstance(entries, list) or not entries:
         raise AdvbenchError(f"{path}: no list, or an empty one; write {_FORM}")
     for number, entry in enumerate(entries, start=1):

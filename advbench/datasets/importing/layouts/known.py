@@ -10,6 +10,7 @@ from pathlib import Path
 from advbench.datasets.importing.layouts.layout import Candidate, Found
 from advbench.datasets.importing.stems import read_lines, spellings
 from advbench.errors import AdvbenchError
+from advbench.texts import same_name
 
 # Those that are published datasets and so have a name of their own, then ways files may lie.
 DATASETS = ("casiav1", "casiav2", "columbia", "imd20", "misd")
@@ -35,6 +36,7 @@ def find(
     images: str | None = None,
     masks: str | None = None,
     inverted: Path | None = None,
+    mask_suffix: str | None = None,
 ) -> Found:
     """Find the images of a layout at ``path``.
 
@@ -42,14 +44,16 @@ def find(
         AdvbenchError: an unknown layout, an option of another one, or what the layout refuses.
     """
     check_layout(layout)
-    if (images or masks) and layout != "folder":
-        raise AdvbenchError(f"--images and --masks are options of folder, not of {layout}")
+    if (images or masks or mask_suffix) and layout != "folder":
+        raise AdvbenchError(
+            f"--images, --masks and --mask-suffix are options of folder, not of {layout}"
+        )
     if inverted and layout != "columbia":
         raise AdvbenchError(f"--inverted is an option of columbia, not of {layout}")
     module = importlib.import_module(f"advbench.datasets.importing.layouts.{layout}")
     options: dict[str, object] = {}
     if layout == "folder":
-        options = {"images": images, "masks": masks}
+        options = {"images": images, "masks": masks, "suffix": mask_suffix}
     if layout == "columbia":
         options = {"inverted": inverted}
     found: Found = module.find(path, **options)
@@ -67,7 +71,7 @@ def restrict(found: Found, path: Path, allow_missing: bool) -> tuple[Found, int]
     known: dict[str, Candidate] = {}
     for candidate in found.candidates:
         for name in _names(candidate):
-            known.setdefault(name, candidate)
+            known.setdefault(same_name(name), candidate)
     chosen: dict[Path, Candidate] = {}
     missing: list[str] = []
     lines = read_lines(path)
