@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from advbench.errors import AdvbenchError, first_fault
+from advbench.files import user_path
+
+# A path in which ``~`` is the home folder.
+HomePath = Annotated[Path, AfterValidator(user_path)]
 
 
 class Config(BaseModel):

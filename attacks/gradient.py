@@ -93,9 +93,12 @@ class InputGradient:
         keys = [(*key, self.calls, copy, draw) for copy in range(copies) for key in self._keys]
         x = x.detach().requires_grad_()
         y = self.y.repeat(copies, 1, 1, 1)
-        losses = self._loss(self.victim.logits_for(x, keys), y, self._threshold, self.progress)
+        logits = self.victim.logits_for(x, keys)
+        losses = self._loss(logits, y, self._threshold, self.progress)
         (gradient,) = torch.autograd.grad(losses.sum(), x)
-        return gradient.contiguous(), losses.detach()
+        # Some losses are finite where a logit is not.
+        broken = ~logits.detach().isfinite().flatten(1).all(1)
+        return gradient.contiguous(), losses.detach().masked_fill(broken, math.nan)
 
 
 def logit(probability: float) -> float:

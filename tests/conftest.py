@@ -26,6 +26,14 @@ def _registry_is_restored() -> None:
         registry.entries = entries
 
 
+@pytest.fixture(autouse=True)
+def _imports_are_forgotten(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a test imports is remembered nowhere else."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder as a user has it: images and masks of two sizes, five pairs."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from advbench.attacks.base import Attack
-from advbench.config import Config
+from advbench.config import Config, HomePath
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row, Split
 from advbench.defenses.base import Defense
@@ -178,7 +178,7 @@ class GenerateConfig(AttackGrid):
     ansm_weights: tuple[str, ...] = ()
     repair: bool = False
     device: str = "auto"
-    out: Path = OUT
+    out: HomePath = OUT
 
 
 class EvaluateConfig(DefenseGrid):
@@ -200,7 +200,7 @@ class EvaluateConfig(DefenseGrid):
     seed: int = 0
     where_possible: bool = False
     device: str = "auto"
-    out: Path = OUT
+    out: HomePath = OUT
 
 
 class TrainVictimConfig(Config):
@@ -226,7 +226,7 @@ class TrainVictimConfig(Config):
     photographs: Path | None = None
     recipe: Settings = Field(default_factory=dict)
     device: str = "auto"
-    out: Path = OUT
+    out: HomePath = OUT
 
 
 class TrainAnsmConfig(Config):
@@ -252,7 +252,7 @@ class TrainAnsmConfig(Config):
     recipe: Settings = Field(default_factory=dict)
     limit: Annotated[int, Field(ge=1)] | None = None
     device: str = "auto"
-    out: Path = OUT
+    out: HomePath = OUT
 
 
 def spread(

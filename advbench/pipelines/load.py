@@ -18,8 +18,6 @@ from advbench.progress import Feedback, Silent
 from advbench.registry import DATASETS
 from advbench.texts import read_json
 
-_IMPORTS = "imported.json"
-
 
 def cache_folder() -> Path:
     """Return the folder of what can be made again: ``ADVBENCH_CACHE``, or the user's cache."""
@@ -29,18 +27,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "advbench"
 
 
+def _imports_file() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "advbench" / "imported.json"
+
+
 def remember_import(folder: Path) -> None:
     """Note where a dataset was imported to, so that it is found from elsewhere."""
     entries = [*(place for place in _imports() if place != folder.resolve()), folder.resolve()]
     there = [str(place) for place in entries if (place / "dataset.json").is_file()]
     with suppress(OSError):  # a home folder that cannot be written to is no fault of the import
-        write_atomically(cache_folder() / _IMPORTS, json.dumps(there, indent=1).encode())
+        write_atomically(_imports_file(), json.dumps(there, indent=1).encode())
 
 
 def _imports() -> list[Path]:
     """Where datasets were imported to on this machine, as far as is known."""
     try:
-        found = read_json(cache_folder() / _IMPORTS)
+        found = read_json(_imports_file())
     except (AdvbenchError, OSError):
         return []
     return [Path(place) for place in found if isinstance(place, str)] if found else []

@@ -94,10 +94,13 @@ def complaint(ran) -> str:
         ("dataset import zzz x", "there are casiav1, casiav2, columbia, imd20, misd, folder"),
         ("dataset import folder {empty}", "layout folder needs a name for the dataset; add --name"),
         ("dataset import imdlbenco {empty} --name y", "no such file; layout imdlbenco takes a JSO"),
-        ("dataset import misd x --images a", "--images and --masks are options of folder"),
+        (
+            "dataset import misd x --images a",
+            "--images, --masks and --mask-suffix are options of folder",
+        ),
         ("dataset import misd x --inverted a", "--inverted is an option of columbia"),
         ("dataset import folder {empty}/none --name y", "no such folder"),
-        ("dataset import folder {empty} --name Y-y", "use a-z, 0-9 and _"),
+        ("dataset import folder {empty} --name Y-y", "use a-z, 0-9, - and _"),
         ("dataset build columbia", "only builtin, builtin1, builtin2 and open"),
         ("dataset build open", "dataset open needs --photographs ROOT"),
         ("dataset build open --photographs {empty}", "unpack Debian's endless-sky-data, mate-ba"),
@@ -108,7 +111,7 @@ def complaint(ran) -> str:
         ("plan quik", "quik: no such file; unknown suite 'quik'; did you mean quick?"),
         ("run none.toml", "none.toml: no such file; unknown suite"),
         ("report", "no records there; make some with advbench evaluate"),
-        ("lisst", "No such command 'lisst'"),
+        ("lisst", "no such command 'lisst'; did you mean list?"),
     ],
 )
 def test_refusals(arguments, expected, imported, tmp_path, advbench_command):

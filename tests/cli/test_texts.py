@@ -80,7 +80,7 @@ def test_home_everywhere(pictures, tmp_path, monkeypatch, advbench_command) -> N
 
 def test_a_dataset_that_lies_elsewhere(imported, tmp_path, monkeypatch, advbench_command) -> None:
     """It is listed where it is, and told elsewhere."""
-    monkeypatch.setenv("ADVBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     pictures = tmp_path / "pictures"
     data = ("dataset", "import", "folder", pictures, "--name", "other", "--out", imported)
     assert advbench_command(*data, "--redistribution", "research-only").code == 0
