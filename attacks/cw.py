@@ -145,6 +145,7 @@ class CW(Attack):
             if best is not None:
                 best.update(x + noise.detach(), logits, noise, logit(victim.threshold))
             (noise.grad,) = torch.autograd.grad(objective.sum(), noise)
+            runner.on_pass(len(x))
             last = objective.detach()
             first = last if step == 1 else first
             largest = noise.grad.abs().amax((1, 2, 3))

@@ -96,6 +96,7 @@ class InputGradient:
         logits = self.victim.logits_for(x, keys)
         losses = self._loss(logits, y, self._threshold, self.progress)
         (gradient,) = torch.autograd.grad(losses.sum(), x)
+        self.runner.on_pass(len(x))
         # Some losses are finite where a logit is not.
         broken = ~logits.detach().isfinite().flatten(1).all(1)
         return gradient.contiguous(), losses.detach().masked_fill(broken, math.nan)

@@ -30,7 +30,7 @@ class Progress:
         self._bar: Bar | None = None
         self._task: TaskID | None = None
         self._last = time.monotonic()
-        self._what = ""
+        self._measure = ("", 0)
         self._first: tuple[int, float] = 0, self._last
         if sys.stderr.isatty() and not quiet:
             import rich.progress
@@ -45,6 +45,7 @@ class Progress:
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
                 transient=True,
+                speed_estimate_period=3600,  # the average, since attacks take turns
             )
 
     def note(self, text: str) -> None:
@@ -66,8 +67,8 @@ class Progress:
             self._bar.update(self._task, description=what, completed=done, total=total, unit=unit)
             return
         now = time.monotonic()
-        if what != self._what:
-            self._what, self._first = what, (done, now)
+        if (unit, total) != self._measure:
+            self._measure, self._first = (unit, total), (done, now)
         if now - self._last >= self._seconds:
             self._last = now
             before, since = self._first  # what an earlier run did took none of this one's time

@@ -51,13 +51,16 @@ class Local:
         pending = once_each(units)
         total, done = sum(unit.cost for unit in pending), 0
         if self.workers > 1 and len(pending) > 1:
+            shown = 0
 
             def running(unit: WorkUnit[T], reported: int) -> None:
-                progress(unit.name, min(max(done, reported), total), total)
+                nonlocal shown
+                shown = max(shown, min(max(done, reported), total))
+                progress(unit.name, shown, total)
 
             for unit, result in self._spread(work, pending, running):
                 done += unit.cost
-                progress(unit.name, done, total)
+                running(unit, done)
                 yield result
             return
         for unit in pending:

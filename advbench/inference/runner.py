@@ -40,6 +40,7 @@ class BatchRunner:
     Attributes:
         batch: most rows that meet the network at once.
         images_at_once: how many images to hand to an attack together.
+        on_pass: called, from any thread, with the rows of each pass that was made.
     """
 
     # The largest batch that fitted, by work: without it, every run would run out of memory again.
@@ -53,6 +54,7 @@ class BatchRunner:
         self.images_at_once = threads if cpu else GPU_IMAGES
         self._threads = _Threads(threads if reentrant else 1, cpu)
         self._work: Hashable = None
+        self.on_pass: Callable[[int], None] = lambda rows: None
 
     def __enter__(self) -> Self:
         self._threads.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -159,6 +160,30 @@ class Made:
     effects: dict[str, Effect]
 
 
+class _Passes:
+    """Report passes as they are made, by any thread: as many in all as were planned, also where an
+    attack tells of none, or made some again after memory ran out."""
+
+    def __init__(self, report: Report) -> None:
+        self._report, self._left = report, 0
+        self._lock = threading.Lock()
+
+    def plan(self, passes: int) -> None:
+        """So many passes begin."""
+        self._left = passes
+
+    def add(self, passes: int) -> None:
+        """So many were made."""
+        with self._lock:
+            passes = min(passes, self._left)
+            self._left -= passes
+            self._report(passes)
+
+    def settle(self) -> None:
+        """All that were planned are made."""
+        self.add(self._left)
+
+
 def make_adversarial(request: Request, task: Task, report: Report) -> Made:
     """Attack the images of a task and write a shard a variant; reports passes."""
     attack, victim = task.attack, request.victim
@@ -183,12 +208,15 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
 
     started = time.perf_counter()
     runner = BatchRunner(victim.device, reentrant=attack.is_reentrant(victim))
+    counted = _Passes(report)
+    runner.on_pass = counted.add
     with (
         # Once around the threads, which would restore each other's settings.
         deterministic_mode(victim.network, victim.numerics),
         runner,
     ):
         for some in _batched(task.rows, runner.images_at_once):
+            counted.plan(attack.passes() * len(some))
             stacks = list(_stacks(some, originals, victim.device))
             # Images of one size share the threads among them; others take one each.
             alone = runner.sized("images", 1)
@@ -197,7 +225,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
                 for variant, result in found.items():
                     records[variant] += _records(stack, result)
                     effects[variant] += Effect.of(stack.images, result)
-            report(attack.passes() * len(some))
+            counted.settle()
     passes = attack.passes() * len(task.rows)
     batch = runner.sized(attack.work_on(victim, stacks[-1].images.shape[1:3])).batch
     made = provenance(victim.device, passes, time.perf_counter() - started, batch)
