@@ -20,7 +20,7 @@ from advbench.attacks.strength import strongest_of
 from advbench.defenses.base import Defense, Surrogate
 from advbench.errors import AdvbenchError
 from advbench.inference.runner import BatchRunner
-from advbench.pipelines.provenance import victim_identity
+from advbench.pipelines.provenance import attack_identity, defense_identity, victim_identity
 from advbench.pipelines.scoring import Cell
 from advbench.registry import DEFENSES
 from advbench.victims.base import Victim
@@ -106,12 +106,12 @@ class Through(_Wrapped):
         return self.attack.passes() * len(self._surrogates) * self._draws
 
     def variant_spec(self, intensity: float) -> dict[str, Any]:
-        said: dict[str, Any] = {"through": self.defense.variant_spec(self.strength)}
+        said: dict[str, Any] = {"through": defense_identity(self.defense, self.strength)}
         if self.attack.needs_gradients:
             said["gradients"] = list(self._surrogates)
         if self.defense.random:
             said["draws"] = self.draws
-        return self.attack.variant_spec(intensity) | said
+        return attack_identity(self.attack, intensity) | said
 
     @property
     def _draws(self) -> int:
@@ -243,7 +243,8 @@ class Transfer(_Wrapped):
         return f"~{self.surrogate.name}"
 
     def variant_spec(self, intensity: float) -> dict[str, Any]:
-        return self.attack.variant_spec(intensity) | {"surrogate": victim_identity(self.surrogate)}
+        said = {"surrogate": victim_identity(self.surrogate)}
+        return attack_identity(self.attack, intensity) | said
 
     def is_reentrant(self, victim: Victim) -> bool:
         return self.surrogate.reentrant and super().is_reentrant(victim)

@@ -277,14 +277,14 @@ def _cells_of(
         return list(cells)
     specification = json.loads(through)
     for cell in cells:
-        if cell.defense.variant_spec(cell.strength) == specification:
+        if cell.specification == specification:
             return [cell]
     try:
         rebuilt = Cell(*defense_of(specification, identity))
     except AdvbenchError as error:
         why = str(error)
     else:
-        if rebuilt.defense.variant_spec(rebuilt.strength) == specification:
+        if rebuilt.specification == specification:
             return [rebuilt]
         why = f"{rebuilt.name} is another one now"
     reason = f"{variant.name} before {identity['name']}: made through {through}; {why}"
