@@ -193,6 +193,15 @@ ATTACKS = Registry(
         "apgd": Entry(
             "advbench.attacks.apgd:APGD", "PGD whose step halves where it stops paying", ON_DEMAND
         ),
+        "ensemble": Entry(
+            "advbench.attacks.ensemble:Ensemble", "APGD on three losses, the strongest", ON_DEMAND
+        ),
+        "square": Entry(
+            "advbench.attacks.queries:Square", "asks for maps alone: random squares", ON_DEMAND
+        ),
+        "stripes": Entry(
+            "advbench.attacks.queries:Stripes", "sees the binary map alone: stripes", ON_DEMAND
+        ),
         "noise": Entry(
             "advbench.attacks.noise:Noise", "random signs: the control of every attack", ON_DEMAND
         ),
