@@ -38,7 +38,9 @@ def text_attribute(file: h5py.File, name: str) -> str:
     if attribute.get_storage_size() > MAX_TEXT:
         raise NotPlainError(f"attribute {name} is too long")
     value = file.attrs[name]
-    text = value.decode() if isinstance(value, bytes) else str(value)
+    # HDF5 has no sum over such text, and h5py passes bytes that are no UTF-8 on as surrogates.
+    raw = value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")
+    text = raw.decode()
     if len(text) > MAX_TEXT:
         raise NotPlainError(f"attribute {name} is too long")
     return text

@@ -208,6 +208,9 @@ ORIGINALS: dict[str, Change] = {
     "no provenance": attribute("provenance"),
     "provenance that is a list": attribute("provenance", "[]"),
     "provenance of other fields": attribute("provenance", '{"a": 1}'),
+    "provenance that is no UTF-8": lambda f, b: f.attrs.create(
+        "provenance", b'{"a": "\xff"}', dtype=h5py.string_dtype()
+    ),
     "provenance of megabytes": attribute("provenance", "x" * (3 << 20)),
     "no content hash": attribute("content_sha256"),
 }
