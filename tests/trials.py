@@ -198,7 +198,7 @@ def damage(place: Place, count: int, rng: random.Random) -> Counter[str]:
             path.write_bytes(whole[:place_])
         kind = ("shards", "index", "records")[number % 3]
         found[f"tried on {kind}"] += 1
-        noticed, same = False, False
+        noticed = same = foreign = False
         try:
             if kind != "records":
                 noticed = bool(verify(out / "shards").problems)
@@ -206,13 +206,14 @@ def damage(place: Place, count: int, rng: random.Random) -> Counter[str]:
             same = _read(out) == expected
         except AdvbenchError as error:
             noticed = True
-            found["foreign"] += "\n" in str(error)
+            foreign = "\n" in str(error)
         except Exception as error:
-            found["foreign"] += 1
+            foreign = True
             print(path, place_, repr(error), file=sys.stderr)
         found["noticed"] += noticed
         found["without effect"] += same and not noticed
-        found["silent"] += not noticed and not same
+        found["foreign"] += foreign
+        found["silent"] += not (noticed or same or foreign)
         path.write_bytes(whole)
     return found
 
