@@ -27,6 +27,7 @@ VERBS = {
     "train": ("train", "Train a victim, or ANSM for one."),
     "dataset": ("dataset", "Build, import and check datasets of forged images."),
     "verify": ("verify", "Check every byte of what was generated."),
+    "check": ("check", "Check what must hold of a victim or a defense, by its network."),
     "export": ("export", "PNG folders, WebDataset or Hugging Face, to publish."),
     "doctor": ("doctor", "What this installation can do, and what is missing."),
     "plan": ("suite", "Whether a suite can run, and what it takes."),
