@@ -81,10 +81,12 @@ class Defense(BaseModel, ABC):
         return self.name if strength is None else f"{self.name}-{strength:g}"
 
     def variant_spec(self, strength: float | None) -> dict[str, Any]:
-        """The JSON object that says what is done to an image."""
+        """The JSON object that says what is done to an image; 3 and 3.0 are one strength, told as
+        the defense holds it."""
         excluded = {self.strength_field} if self.strength_field else set()
         fields = json.loads(self.model_dump_json(exclude=excluded))
-        chosen = {self.strength_field: strength} if self.strength_field else {}
+        own = next((each for each in self.strengths if each == strength), strength)
+        chosen = {self.strength_field: own} if self.strength_field else {}
         return {"defense": self.name, **chosen, **fields}
 
     def for_victim(self, victim: Mapping[str, str]) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -101,3 +102,15 @@ def test_every_strength_has_a_result(settings: dict[str, Any]) -> None:
         return
     names = [defense.variant_name(strength) for strength in defense.strengths]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "strength", "told"), [("median", 3, "3"), ("jpeg", 80, "80"), ("gaussian", 2, "2.0")]
+)
+def test_a_strength_is_told_one_way(name, strength, told):
+    """However it was written: 3 and 3.0 would else be two defenses."""
+    field = advbench.load_defense(name).strength_field
+    defense = advbench.load_defense(name, **{field: strength})
+    texts = {json.dumps(defense.variant_spec(each)) for each in (strength, float(strength))}
+    (text,) = texts
+    assert f": {told}" in text
