@@ -80,6 +80,34 @@ def test_what_is_missing_is_named_with_the_command_that_fills_it(scored, toy, ad
     assert "has not met" not in ran.out
 
 
+def test_attacks_through_a_defense_are_asked_of_all_and_the_commands_make_them(
+    scored, toy, advbench_command
+):
+    """With one adaptive attack the name loses its ``static``, and no other row its remedy."""
+    data = ("--dataset", "mine", "--out", scored)
+    attack = ("generate", "--attack", "fgsm", "--eps", "1,3", *data, *toy)
+    assert advbench_command(*attack, "--through", "median-3").code == 0
+    command = ("evaluate", "--defense", "median", "--kernel", 3, *toy[:2], "--out", scored)
+    assert advbench_command(*command).code == 0
+    ran = advbench_command("leaderboard", "build", "--out", scored)
+    told = "jpeg 80 before toy has not met fgsm-1 through it (5 images), fgsm-3 through it"
+    assert told in ran.out
+    printed = [line.strip() for line in ran.out.splitlines() if line.startswith("  advbench ")]
+    assert [line.split()[1] for line in printed] == ["generate", "evaluate"]
+    for line in printed:
+        weights = toy[4:] if line.startswith("advbench generate") else ()
+        ran = advbench_command(*line.split()[1:], *toy[:2], *weights, "--out", scored)
+        assert ran.code == 0, ran.err
+    ran = advbench_command("leaderboard", "build", "--out", scored)
+    assert "has not met" not in ran.out
+    board = pd.read_csv(scored / "leaderboard" / "mine.csv").set_index("defense")
+    assert board.complete[["none", "jpeg", "median"]].all()
+    assert board.fgsm_adaptive_rp[["jpeg", "median"]].notna().all()
+    assert pd.isna(board.fgsm_adaptive_rp["none"])
+    wide = pd.read_csv(scored / "tables" / "mine.csv")
+    assert set(wide.defense[wide.threat == "adaptive"]) == {"jpeg", "median"}
+
+
 def test_no_records(tmp_path, advbench_command):
     ran = advbench_command("leaderboard", "build", "--out", tmp_path)
     assert ran.code == 2
