@@ -96,7 +96,7 @@ class Evaluation:
         dataset = str(one.dataset) if one is not None else ""
         subjects = stored_subjects(self.config.out, dataset, victim, [sample_id])
         rule = protocol(self.config.protocol)
-        return picture(subjects, victim, list(self._cells(victim)), rule, self.config.seed)
+        return picture(subjects, victim, list(self._cells(victim)), rule, seed=self.config.seed)
 
     def figure(self) -> Figure:
         """Draw RP by attack, a bar for each defense, the mean over intensities."""

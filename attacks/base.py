@@ -222,7 +222,13 @@ class Attack(BaseModel, ABC):
             region = region_mask(self.region, y)
             one_by_one = own.sized("storing", 1)
             for intensity, adversarial in found.items():
-                store = partial(_stored, adversarial, images, self.budget(intensity), region)
+                store = partial(
+                    _stored,
+                    adversarial=adversarial,
+                    originals=images,
+                    budget=self.budget(intensity),
+                    region=region,
+                )
                 stored = torch.stack(one_by_one.map(range(len(images)), store))
                 results[self.variant_name(intensity)] = Result(stored, adversarial)
         return results
@@ -304,14 +310,15 @@ def each_once(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _stored(
+    index: Sequence[int],
+    *,
     adversarial: Sequence[Adversarial],
     originals: Tensor,
     budget: int | None,
     region: Tensor | None,
-    index: Sequence[int],
 ) -> list[Tensor]:
-    """Some of the images on the grid, one by one: what fits the processor's cache is done several
-    times as fast."""
+    """Put some of the images on the grid, one by one: what fits the processor's cache is done
+    several times as fast."""
     found = []
     for i in index:
         stored = quantise(adversarial[i].float_image, originals[i], budget)

@@ -114,7 +114,7 @@ class CW(Attack):
             some = list(index)
             keys = [(seed, ids[image], self.name) for image in some]
             allowed = None if region is None else region[some]
-            return self._trajectory(victim, x[some], keys, allowed, runner)
+            return self._trajectory(victim, x[some], keys, allowed, runner=runner)
 
         found = runner.map(range(len(x)), attack)
         return {m: [snapshots[k] for snapshots in found] for k, m in enumerate(self.steps)}
@@ -125,6 +125,7 @@ class CW(Attack):
         x: Tensor,
         keys: Sequence[tuple[object, ...]],
         region: Tensor | None,
+        *,
         runner: BatchRunner,
     ) -> list[list[Adversarial]]:
         noise = torch.zeros_like(x, requires_grad=True)

@@ -55,6 +55,7 @@ def main(
     size: str,
     only: tuple[str, ...],
     count: int,
+    *,
     repeats: int,
     device: str,
     iterations: int,

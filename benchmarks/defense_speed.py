@@ -61,6 +61,7 @@ def main(
     device: str,
     threads: int | None,
     repeats: int,
+    *,
     csv_path: Path | None,
     as_json: bool,
 ) -> None:

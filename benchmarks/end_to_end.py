@@ -41,7 +41,7 @@ from advbench.victims.base import Victim
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @table_options
 def main(
-    name: str, count: int, attack_name: str, repeats: int, csv_path: Path | None, as_json: bool
+    name: str, count: int, attack_name: str, repeats: int, *, csv_path: Path | None, as_json: bool
 ) -> None:
     """Print the table."""
     victim, attack = advbench.load_victim(name), advbench.load_attack(attack_name)
@@ -50,10 +50,12 @@ def main(
     found: list[dict[str, Any]] = []
     with Progress() as progress, tempfile.TemporaryDirectory() as where:
         for part in (rows[: len(rows) // 2], rows):
-            found.append(generating(victim, attack, dataset, part, Path(where), repeats))
+            found.append(
+                generating(victim, attack, dataset, part, where=Path(where), repeats=repeats)
+            )
             progress.update("measuring", len(found), 2 + len(DEFENSES.standard()), "comparisons")
         for defense in DEFENSES.standard():
-            found.append(evaluating(victim, defense, rows, Path(where), repeats))
+            found.append(evaluating(victim, defense, rows, Path(where), repeats=repeats))
             progress.update("measuring", len(found), 2 + len(DEFENSES.standard()), "comparisons")
     put_out(
         found,
@@ -68,7 +70,7 @@ def main(
 
 
 def generating(
-    victim: Victim, attack: Attack, dataset: Dataset, rows: list[Row], where: Path, repeats: int
+    victim: Victim, attack: Attack, dataset: Dataset, rows: list[Row], *, where: Path, repeats: int
 ) -> dict[str, Any]:
     """``generate`` against the attack on images that are in memory."""
     images = [victim.fit(dataset.image(row)) for row in rows]
@@ -91,7 +93,7 @@ def generating(
 
 
 def evaluating(
-    victim: Victim, name: str, rows: list[Row], where: Path, repeats: int
+    victim: Victim, name: str, rows: list[Row], where: Path, *, repeats: int
 ) -> dict[str, Any]:
     """``evaluate`` at one strength, the undefended victim with it, against as many bare passes."""
     defense = advbench.load_defense(name)

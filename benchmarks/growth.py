@@ -40,6 +40,7 @@ def main(
     size: str,
     side: int,
     repeats: int,
+    *,
     device: str,
     csv_path: Path | None,
     as_json: bool,
@@ -50,7 +51,7 @@ def main(
     todo = list(cases(side if victim.working_side is None else victim.working_side, victim))
     with Progress() as progress:
         for number, (what, amount, attack, images, pixels, batch) in enumerate(todo):
-            seconds = measured(victim, attack, images, pixels, batch, repeats)
+            seconds = measured(victim, attack, images, pixels, batch=batch, repeats=repeats)
             before = rows[-1] if rows and rows[-1]["grows"] == what else None
             exponent = (
                 math.log(seconds / before["seconds"]) / math.log(amount / before["amount"])
@@ -95,7 +96,7 @@ def cases(side: int, victim: Victim) -> Iterator[Case]:
 
 
 def measured(
-    victim: Victim, attack: Attack, images: int, side: int, batch: int | None, repeats: int
+    victim: Victim, attack: Attack, images: int, side: int, *, batch: int | None, repeats: int
 ) -> float:
     """Median seconds."""
     stream = torch.Generator().manual_seed(0)

@@ -33,7 +33,7 @@ MIB = 1 << 20
 @click.option("--others", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--alone", type=click.Path(path_type=Path), hidden=True)
-def main(pairs: int, side: int, others: int, as_json: bool, alone: Path | None) -> None:
+def main(pairs: int, side: int, others: int, as_json: bool, *, alone: Path | None) -> None:
     """Print what the import took."""
     if alone:
         print(json.dumps(measure(alone)))

@@ -88,6 +88,7 @@ def main(
     weights: str,
     size: str | None,
     dataset: str,
+    *,
     limit: int,
     device: str,
     phis: tuple[float, ...],
@@ -105,7 +106,7 @@ def main(
 
     @functools.cache
     def white_box(setting: int, phi: float, count: int) -> dict[str, float]:
-        return attacked(variant(victim, settings[setting]), victim, samples, phi, count)
+        return attacked(variant(victim, settings[setting]), victim, samples, phi, iterations=count)
 
     sections: dict[str, Callable[[], Rows]] = {
         "finite_differences": lambda: finite_differences(victim, settings, samples, directions),
@@ -202,7 +203,7 @@ def pgd(victim: Victim, sample: Sample, phi: float, iterations: int) -> tuple[Im
 
 
 def attacked(
-    attacker: Victim, judge: Victim, samples: Sequence[Sample], phi: float, iterations: int
+    attacker: Victim, judge: Victim, samples: Sequence[Sample], phi: float, *, iterations: int
 ) -> dict[str, float]:
     """White-box PGD. Rounding takes all of a φ below 1 and some of any other, so F1 is given with
     it (``f1``) and without (``f1_float``); the loss is without."""

@@ -73,6 +73,7 @@ def main(
     ways: tuple[str, ...],
     count: int,
     csv_path: Path | None,
+    *,
     as_json: bool,
 ) -> None:
     """Print the table."""

@@ -55,6 +55,7 @@ def main(
     attacks: tuple[str, ...],
     numerics: Numerics,
     count: int,
+    *,
     size: str,
     device: str,
     csv_path: Path | None,

@@ -64,6 +64,7 @@ def main(
     weights: str,
     dataset: str,
     split: str,
+    *,
     limit: int | None,
     attacked: int | None,
     oracle: bool,
@@ -87,7 +88,7 @@ def main(
     if data.select(split, label=0):
         table.plain("marked, authentic", marked(victim, data, split))
     few = slice(0, attacked)
-    attack_all(victim, pairs[few], names[few], table, oracle)
+    attack_all(victim, pairs[few], names[few], table, oracle=oracle)
     if csv:
         table.frame.to_csv(csv, index=False)
     if as_json:
@@ -154,7 +155,7 @@ def marked(victim: Victim, data: Dataset, split: str) -> list[float]:
 
 
 def attack_all(
-    victim: Victim, pairs: list[tuple[Image, Mask]], names: list[str], table: Table, oracle: bool
+    victim: Victim, pairs: list[tuple[Image, Mask]], names: list[str], table: Table, *, oracle: bool
 ) -> None:
     """Attack every image at the intensities of :data:`ATTACKS`."""
     for attack_name, eps in ATTACKS.items():

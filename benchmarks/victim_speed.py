@@ -49,6 +49,7 @@ def main(
     size: str,
     sides: tuple[int, ...],
     batches: tuple[int, ...],
+    *,
     device: str,
     threads: int | None,
     repeats: int,
@@ -58,13 +59,27 @@ def main(
 ) -> None:
     """Print the table."""
     if alone:
-        print(json.dumps(measure(names[0], size, sides[0], batches[0], device, threads, repeats)))
+        print(
+            json.dumps(
+                measure(
+                    names[0],
+                    size,
+                    sides[0],
+                    batches[0],
+                    device=device,
+                    threads=threads,
+                    repeats=repeats,
+                )
+            )
+        )
         return
     rows: list[dict[str, Any]] = []
     failed = False
     for name in names or VICTIMS:
         for side, batch in product(sides if VICTIMS[name] else sides[:1], batches):
-            row = measured_apart(name, size, side, batch, device, threads, repeats)
+            row = measured_apart(
+                name, size, side, batch, device=device, threads=threads, repeats=repeats
+            )
             if row is None:
                 failed = True
                 continue
@@ -82,7 +97,7 @@ def main(
 
 
 def measured_apart(
-    name: str, size: str, side: int, batch: int, device: str, threads: int | None, repeats: int
+    name: str, size: str, side: int, batch: int, *, device: str, threads: int | None, repeats: int
 ) -> dict[str, Any] | None:
     """:func:`measure` in a fresh process; None where it fails or runs out of memory."""
     command = [sys.executable, __file__, "--alone", f"--victim={name}", f"--size={size}"]
@@ -99,7 +114,7 @@ def measured_apart(
 
 
 def measure(
-    name: str, size: str, side: int, batch: int, device: str, threads: int | None, repeats: int
+    name: str, size: str, side: int, batch: int, *, device: str, threads: int | None, repeats: int
 ) -> dict[str, Any]:
     """One row of the table."""
     import torch

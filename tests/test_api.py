@@ -103,7 +103,7 @@ def test_pictures_of_a_result(toy, manifest, tmp_path) -> None:
 
 
 def test_the_same_bytes_as_on_the_command_line(
-    toy, manifest, tmp_path, advbench_command, monkeypatch
+    toy, manifest, tmp_path, advbench_command, *, monkeypatch
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent / "cli"))
     ran = advbench_command(

@@ -112,7 +112,7 @@ def test_wrong_defenses_are_refused(kind: str) -> None:
     x, defense = pictures(1).x, Wrong(kind=kind)
     rule = f"^defense wrong.*{WRONG_DEFENSES[kind][1]}"
     with pytest.raises(AdvbenchError, match=f"{rule}.*image one, defense wrong"):
-        predict(Toy(linear()), Cell(defense, None), x.clone(), "one", 0)
+        predict(Toy(linear()), Cell(defense, None), x.clone(), "one", seed=0)
     with pytest.raises(AdvbenchError, match=rule):
         defense(x.clone(), ["one"])
 
@@ -140,7 +140,7 @@ def test_wrong_maps_are_no_scores(change: Callable[[Tensor], Any], rule: str) ->
     victim.change = change
     nothing = Cell(NoDefense(), None)
     with pytest.raises(AdvbenchError, match=f"^victim toy.*{rule}.*image one, defense none"):
-        predict(victim, nothing, pictures(1).x, "one", 0)
+        predict(victim, nothing, pictures(1).x, "one", seed=0)
 
 
 class WrongAttack(Attack):

@@ -99,12 +99,14 @@ class Victim(ABC):
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = cls.build_network(chosen)
-        described = load_network_weights(network, cls.name, chosen, weights, seed, cls.dead_keys)
+        described = load_network_weights(
+            network, cls.name, chosen, weights, seed=seed, dead_keys=cls.dead_keys
+        )
         # Channels last: the same numbers up to the order of float sums, passes 1.5 times faster.
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         victim = cls(network, described, chosen)
         named = weights if weights in (None, "builtin") else str(user_path(weights).resolve())
-        victim._remake = (_load_again, (cls, chosen, named, seed, described.sha256))
+        victim._remake = (_load_again, (cls, (chosen, named, seed), described.sha256))
         return victim
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -216,9 +218,8 @@ def _is_small(weights: str | None) -> bool:
     )
 
 
-def _load_again(
-    cls: type[Victim], size: Size, weights: str | None, seed: int, sha256: str
-) -> Victim:
+def _load_again(cls: type[Victim], source: tuple[Size, str | None, int], sha256: str) -> Victim:
+    size, weights, seed = source
     device = "cuda" if torch.cuda.is_available() else "cpu"
     victim = cls.load(size, weights, device, seed)
     if victim.weights.sha256 != sha256:

@@ -55,6 +55,7 @@ def load_network_weights(
     victim: str,
     size: str,
     source: str | None,
+    *,
     seed: int,
     dead_keys: tuple[str, ...] = (),
 ) -> Weights:

@@ -55,7 +55,7 @@ def show_board(name: str, board: pd.DataFrame) -> None:
             f"{first.photographs:.0f} photographs, {first.n_authentic} authentic ones; weights "
             f"{first.weights}, {first.protocol}"
         )
-        show(console, f"{name}: {victim}", names, figures, caption)
+        show(console, f"{name}: {victim}", names, figures, caption=caption)
         for note, others in rows[rows.note != ""].groupby("note", sort=False):
             text = ", ".join(labels[place] for place in rows.index.get_indexer(others.index))
             console.print(rich_text(f"no rank: {text}: {note}"), highlight=False)

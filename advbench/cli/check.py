@@ -20,7 +20,7 @@ from advbench.cli.options import device_option, json_option, out_option, plugin_
 @plugin_option
 @json_option
 def check(
-    kind: str, name: str, victim: str, limit: int, device: str, out: Path, as_json: bool
+    kind: str, name: str, victim: str, limit: int, *, device: str, out: Path, as_json: bool
 ) -> int:
     """Check a victim, or a defense (as jpeg-90, or jpeg for all of its strengths) before a victim.
 

@@ -67,7 +67,9 @@ def build(name: str, to: Path | None, photographs: Path | None, out: Path) -> No
 @click.option("--side", type=click.IntRange(64, 4096), default=256, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @out_option
-def synthesize(photographs: Path, name: str, images: int, side: int, seed: int, out: Path) -> None:
+def synthesize(
+    photographs: Path, name: str, images: int, side: int, *, seed: int, out: Path
+) -> None:
     """Make forgeries from the photographs in a folder, by the recipes of the built-in dataset.
 
     Each forgery differs from its host in at least two traces, and its mask is exact. The splits
@@ -133,6 +135,7 @@ def import_(
     path: Path,
     name: str | None,
     images: str | None,
+    *,
     masks: str | None,
     split: Any,
     listed: Path | None,
@@ -170,7 +173,7 @@ def import_(
         raise AdvbenchError(f"layout {layout} needs a name for the dataset; add --name NAME")
     name = layout if name is None else name
     check_name(name)
-    found = layouts.find(layout, path, images, masks, inverted, mask_suffix)
+    found = layouts.find(layout, path, images, masks, inverted=inverted, mask_suffix=mask_suffix)
     wanted = None
     if listed:
         found, wanted = layouts.restrict(found, listed, allow_exclude)
@@ -184,11 +187,11 @@ def import_(
                 folder,
                 name,
                 split,
-                allow_exclude,
-                wanted,
-                others,
-                redistribution,
-                progress.counting("importing", "images"),
+                allow_exclude=allow_exclude,
+                listed=wanted,
+                others=others,
+                redistribution=redistribution,
+                progress=progress.counting("importing", "images"),
             )
         remember_import(folder)
     except ImportRefusedError as error:
@@ -227,7 +230,9 @@ def check(name: str, out: Path) -> None:
 @click.option("--sources", metavar="REGEX", help="Matches in a file name are its photographs.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @out_option
-def split(name: str, train: float, val: float, sources: str | None, seed: int, out: Path) -> None:
+def split(
+    name: str, train: float, val: float, sources: str | None, *, seed: int, out: Path
+) -> None:
     """Divide the imported dataset NAME for training, validation and test.
 
     Images that share a photograph stay together. Which photographs an image was made from stands in
@@ -242,5 +247,5 @@ def split(name: str, train: float, val: float, sources: str | None, seed: int, o
     folder = own if (own / "dataset.json").is_file() else out / "datasets" / name
     if name in ("builtin", "builtin1", "builtin2", "open"):
         raise AdvbenchError(f"dataset {name} has its splits already; give an imported dataset")
-    counts = split_folder(folder, train, val, sources, seed)
+    counts = split_folder(folder, train, val, sources, seed=seed)
     click.echo(", ".join(f"{count} {part}" for part, count in counts.items()))

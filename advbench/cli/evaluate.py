@@ -55,6 +55,7 @@ def evaluate(
     quality: Sequence[float],
     scale: Sequence[float],
     kernel: Sequence[float],
+    *,
     sigma: Sequence[float],
     pairs: Sequence[str],
     victim: Sequence[str],

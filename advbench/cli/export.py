@@ -40,6 +40,7 @@ def export(
     to: Path,
     dataset: Sequence[str],
     victim: Sequence[str],
+    *,
     attack: Sequence[str],
     include_images: bool,
     shard_bytes: int | None,

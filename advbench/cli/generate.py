@@ -81,6 +81,7 @@ def generate(
     attack: Sequence[str],
     eps: Sequence[float],
     steps: Sequence[float],
+    *,
     profile: str,
     pairs: Sequence[str],
     through: Sequence[str],

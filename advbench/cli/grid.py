@@ -43,7 +43,12 @@ def terminal(stderr: bool = False) -> Console:
 
 
 def show(
-    console: Console, title: str, names: Sequence[Column], figures: Sequence[Column], caption: str
+    console: Console,
+    title: str,
+    names: Sequence[Column],
+    figures: Sequence[Column],
+    *,
+    caption: str,
 ) -> None:
     """Print a table in as many blocks as it needs, the names at the left of each.
 

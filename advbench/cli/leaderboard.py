@@ -50,6 +50,7 @@ def build(
     to: Path | None,
     with_records: bool,
     tuned_on: str | None,
+    *,
     out: Path,
     as_json: bool,
 ) -> None:

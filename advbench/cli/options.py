@@ -116,7 +116,9 @@ def engine_options(command: F) -> F:
         unit_memory: float | None,
         **options: Any,
     ) -> Any:
-        where = choose_engine(engine, workers, address, unit_gpus, unit_memory, options["device"])
+        where = choose_engine(
+            engine, workers, address, unit_gpus, unit_memory=unit_memory, device=options["device"]
+        )
         return command(*args, engine=where, **options)
 
     for option in (
@@ -139,6 +141,7 @@ def choose_engine(
     workers: int | None,
     address: str | None,
     unit_gpus: float | None,
+    *,
     unit_memory: float | None,
     device: str,
 ) -> Engine:

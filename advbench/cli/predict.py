@@ -45,6 +45,7 @@ def predict(
     victim: str,
     defense: str,
     ansm_weights: Sequence[str],
+    *,
     to: Path,
     weights: str | None,
     size: str | None,
@@ -71,7 +72,7 @@ def predict(
     (cell,) = read_cells([defense], model, ansm_weights, asked=True)
     found = []
     with Progress(quiet=as_json) as progress:
-        for prediction in predict_files(images, model, cell, to, seed):
+        for prediction in predict_files(images, model, cell, to, seed=seed):
             found.append(prediction)
             progress.update(
                 f"{model.name} ({model.weights.label})", len(found), len(images), "images"

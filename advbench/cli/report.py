@@ -46,6 +46,7 @@ def report(
     dataset: Sequence[str],
     victim: Sequence[str],
     ansm_weights: Sequence[str],
+    *,
     maps: bool,
     megabytes: float,
     weights: str | None,

@@ -56,6 +56,7 @@ def reproduce(
     victim: Sequence[str],
     dataset: Sequence[str],
     train_dataset: str | None,
+    *,
     weights: Sequence[str],
     ansm_weights: Sequence[str],
     start: str | None,
@@ -162,7 +163,7 @@ def _show(table: str, found: pd.DataFrame) -> None:
                 Column("paper", paper),
                 Column("images/photographs", counts.tolist()),
             ],
-            "; ".join(said),
+            caption="; ".join(said),
         )
         for note, marked in rows[rows.note != ""].groupby("note", sort=False):
             cells = ", ".join(f"{r[column]} {r['attack']}" for r in marked.to_dict("records"))

@@ -52,6 +52,7 @@ def show(
     to: Path | None,
     mask: Sequence[str],
     dataset: str,
+    *,
     victim: str,
     attack: Sequence[str],
     eps: Sequence[float],
@@ -96,12 +97,12 @@ def show(
     if files:
         truths = [user_path(own) if own else None for own in mask] or [None] * len(files)
         subjects = [
-            _attacked(file, own, model, attack, eps, steps, profile, seed)
+            _attacked(file, own, model, attack, eps=eps, steps=steps, profile=profile, seed=seed)
             for file, own in zip(files, truths, strict=True)
         ]
     else:
-        subjects = stored_subjects(out, dataset, model, images, attack)
-    save(picture(subjects, model, cells, protocol("f1/v1"), seed), path)
+        subjects = stored_subjects(out, dataset, model, images, attacks=attack)
+    save(picture(subjects, model, cells, protocol("f1/v1"), seed=seed), path)
     click.echo(f"picture: {path}")
 
 
@@ -115,6 +116,7 @@ def _attacked(
     mask: Path | None,
     model: Victim,
     attack: Sequence[str],
+    *,
     eps: Sequence[float],
     steps: Sequence[float],
     profile: str,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--contact", default="", help="Whom to ask.")
 @out_option
 def submit(
-    defense: str, to: Path, dataset: str, title: str, reference: str, contact: str, out: Path
+    defense: str, to: Path, dataset: str, title: str, *, reference: str, contact: str, out: Path
 ) -> None:
     """Pack the records of DEFENSE below --out into one archive for a leaderboard.
 
@@ -73,6 +73,7 @@ def check(
     against: Path | None,
     static: bool,
     rerun: int | None,
+    *,
     seed: int | None,
     ansm_weights: Sequence[str],
     weights: str | None,
@@ -103,7 +104,12 @@ def check(
         given = [DEFENSES.get("ansm").create(weights=tuple(ansm_weights))] if ansm_weights else []
         where = torch_device(device)
         again = score_again(
-            checked, out, rerun, lambda i: load_identified(i, weights, where), given, seed
+            checked,
+            out,
+            rerun,
+            lambda identity: load_identified(identity, weights, where),
+            given=given,
+            seed=seed,
         )
     _tell(archive, checked, None if again is None else len(again), as_json)
 

@@ -68,6 +68,7 @@ def plan(
     dataset: Sequence[str],
     victim: Sequence[str],
     weights: Sequence[str],
+    *,
     ansm_weights: Sequence[str],
     limit: int | None,
     memory: float | None,
@@ -87,7 +88,15 @@ def plan(
     """
     with Progress() as progress:
         found = _Session(
-            suite, dataset, victim, weights, ansm_weights, limit, device, out, progress
+            suite,
+            dataset,
+            victim,
+            weights,
+            ansm_weights=ansm_weights,
+            limit=limit,
+            device=device,
+            out=out,
+            progress=progress,
         )
         planned = found.plan(memory)
     if as_json:
@@ -105,6 +114,7 @@ def run(
     dataset: Sequence[str],
     victim: Sequence[str],
     weights: Sequence[str],
+    *,
     ansm_weights: Sequence[str],
     limit: int | None,
     memory: float | None,
@@ -123,7 +133,15 @@ def run(
 
     with Progress() as progress:
         found = _Session(
-            suite, dataset, victim, weights, ansm_weights, limit, device, out, progress
+            suite,
+            dataset,
+            victim,
+            weights,
+            ansm_weights=ansm_weights,
+            limit=limit,
+            device=device,
+            out=out,
+            progress=progress,
         )
         planned = found.plan(memory, _processes(engine))
         if planned.faults:
@@ -140,10 +158,10 @@ def run(
             Path(suite).stem,
             planned,
             out,
-            found.dataset,
-            found.victim,
-            progress.measured_in("s of work"),
-            engine,
+            load_dataset=found.dataset,
+            load_victim=found.victim,
+            progress=progress.measured_in("s of work"),
+            engine=engine,
         )
     tables = write_tables(out)
     if as_json:
@@ -166,6 +184,7 @@ class _Session:
         datasets: Sequence[str],
         victims: Sequence[str],
         weights: Sequence[str],
+        *,
         ansm_weights: Sequence[str],
         limit: int | None,
         device: str,
@@ -177,7 +196,9 @@ class _Session:
 
         whole = read_suite(name)
         given = by_victim(weights, list(whole.victims))
-        self.suite: Suite = whole.narrowed(datasets, victims, limit, given, ansm_weights)
+        self.suite: Suite = whole.narrowed(
+            datasets, victims, limit, given, ansm_weights=ansm_weights
+        )
         self._device, self._out, self._progress = torch_device(device), out, progress
 
     def plan(self, memory: float | None, processes: int = 1) -> Plan:
@@ -188,9 +209,9 @@ class _Session:
             self._out,
             self.dataset,
             self.victim,
-            self._progress.update,
-            int(memory * 1e9) if memory else None,
-            processes,
+            progress=self._progress.update,
+            memory=int(memory * 1e9) if memory else None,
+            processes=processes,
         )
 
     def dataset(self, name: str) -> Dataset:

@@ -102,7 +102,7 @@ def _forged(console: Console, dataset: str, names: dict[str, str], rows: pd.Data
         *(text for mark, text in MARKS.items() if mark in used),
     ]
     title = f"{dataset}: {names['victim']}, {names['threat']} attacks: F1 (RP %)"
-    show(console, title, [Column("defense", labels)], figures, "; ".join(said))
+    show(console, title, [Column("defense", labels)], figures, caption="; ".join(said))
 
 
 def _score(row: Mapping[Any, Any], attack: str, mark: str) -> str:
@@ -141,7 +141,7 @@ def _authentic(console: Console, dataset: str, names: dict[str, str], rows: pd.D
         f"{dataset}: {names['victim']}, {names['threat']} attacks: marked on authentic images",
         [Column("defense", shown)],
         figures,
-        f"marked area, below it the share of images with more than 1 % marked; "
+        caption=f"marked area, below it the share of images with more than 1 % marked; "
         f"{rows.n_authentic.min():.0f} authentic images; * least and ! most of a column",
     )
 

@@ -13,7 +13,7 @@ from advbench.rng import numpy_stream
 
 
 def split_folder(
-    folder: Path, train: float, val: float, sources: str | None = None, seed: int = 0
+    folder: Path, train: float, val: float, sources: str | None = None, *, seed: int = 0
 ) -> dict[Split, int]:
     """Write new splits, and the groups that they follow, into the manifest in ``folder``.
 

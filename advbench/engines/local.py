@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.queues import Queue
 from multiprocessing.sharedctypes import Synchronized
@@ -129,8 +130,8 @@ class Local:
             works.put(work)
         # Torch's own number heeds OMP_NUM_THREADS and the cores that this process may use.
         threads = max(1, torch.get_num_threads() // self.workers)
-        started = (places, threads, works, added_plugins(), reported)
-        return ProcessPoolExecutor(processes, context, _start, started)
+        start = partial(_start, works=works, plugins=added_plugins(), reported=reported)
+        return ProcessPoolExecutor(processes, context, start, (places, threads))
 
 
 @contextmanager
@@ -151,6 +152,7 @@ _reported: Synchronized[int]
 def _start(
     places: Queue[str],
     threads: int,
+    *,
     works: Queue[Work[Any, Any]],
     plugins: Sequence[str],
     reported: Synchronized[int],

@@ -22,6 +22,7 @@ def card(
     groups: Sequence[Group],
     terms: Mapping[str, Terms],
     ledger: Ledger,
+    *,
     made: Made,
     columns: Sequence[Column],
     url: str | None = None,

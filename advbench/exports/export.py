@@ -79,11 +79,11 @@ def export(request: Request, progress: Progress = lambda done, total: None) -> S
         ledger = _write(form, groups, terms, progress)
         sums, files, size = _write_sums(folder)
         known = made(groups)
-        about = _about(request, groups, terms, ledger, known)
+        about = _about(request, groups, terms, ledger, known=known)
         columns = [*COLUMNS, *form.locations]
         text = croissant(about, form.distribution(sums), columns, sums)
         (folder / "croissant.json").write_text(text, encoding="utf-8")
-        text = card(form, groups, terms, ledger, known, columns, request.url)
+        text = card(form, groups, terms, ledger, made=known, columns=columns, url=request.url)
         (folder / "README.md").write_text(text, encoding="utf-8")
     return Summary(
         ledger.images,
@@ -147,6 +147,7 @@ def _about(
     groups: Sequence[Group],
     terms: Mapping[str, Terms],
     ledger: Ledger,
+    *,
     known: Made,
 ) -> About:
     datasets, victims, variants = (

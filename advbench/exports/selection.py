@@ -71,7 +71,7 @@ def select(
     adversarial = [entry for entry in everything if entry.settings.kind == ADVERSARIAL]
     if not adversarial:
         raise AdvbenchError(f"{root}: no adversarial images there; make some: advbench generate")
-    store.compare(lambda row: _is_wanted(row, adversarial, datasets, victims, attacks))
+    store.compare(lambda row: _is_wanted(row, adversarial, datasets, victims, attacks=attacks))
 
     for option, names, known in (
         ("dataset", datasets, {e.settings.dataset for e in adversarial}),
@@ -132,6 +132,7 @@ def _is_wanted(
     adversarial: Sequence[ShardEntry],
     datasets: Sequence[str],
     victims: Sequence[str],
+    *,
     attacks: Sequence[str],
 ) -> bool:
     """Tell whether the shard of a row of the index is exported, or one that is was made from it."""

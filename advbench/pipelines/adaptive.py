@@ -134,7 +134,7 @@ class Through(_Wrapped):
         runner: BatchRunner,
     ) -> dict[float, list[Adversarial]]:
         behind = [
-            behind_defense(victim, self.defense, self.strength, self._draws, surrogate)
+            behind_defense(victim, self.defense, self.strength, self._draws, surrogate=surrogate)
             for surrogate in self._surrogates
         ]
         found = [
@@ -156,7 +156,7 @@ class Through(_Wrapped):
 
 
 def behind_defense(
-    victim: Victim, defense: Defense, strength: float | None, draws: int, surrogate: Surrogate
+    victim: Victim, defense: Defense, strength: float | None, draws: int, *, surrogate: Surrogate
 ) -> Victim:
     """Make a twin of a victim that sees images through a defense.
 

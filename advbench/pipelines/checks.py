@@ -50,7 +50,7 @@ class Checked:
         defense = self.cell.defense
         draws = 4 if defense.random else 1
         return behind_defense(
-            self.victim, defense, self.cell.strength, draws, defense.surrogates[0]
+            self.victim, defense, self.cell.strength, draws, surrogate=defense.surrogates[0]
         )
 
     def left(self, images: Sequence[Tensor], seed: int = 0) -> float:

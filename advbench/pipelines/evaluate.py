@@ -166,18 +166,19 @@ def evaluate(
             )
             for variant, keys in pending.todo
         ]
-        work = partial(_score, request, scorer, pending.originals)
+        work = partial(_score, request=request, scorer=scorer, originals=pending.originals)
         for scored in (engine or Local()).run(work, units, progress):
             summary.scored += scored
     return summary
 
 
 def _score(
+    todo: tuple[Variant, dict[Cell, str]],
+    report: Report,
+    *,
     request: Request,
     scorer: Scorer,
     originals: list[ShardEntry],
-    todo: tuple[Variant, dict[Cell, str]],
-    report: Report,
 ) -> int:
     """Score one variant before some cells and write their records; how many there are."""
     variant, keys = todo
@@ -193,7 +194,18 @@ def _score(
     for cell, rows in records.items():
         store = _records(request, cell)
         path = store.path(scorer.dataset, identity["name"], variant.name, cell.name)
-        store.add(path, rows, partial(_key, request, variant, originals, identity, cell))
+        store.add(
+            path,
+            rows,
+            partial(
+                _key,
+                request=request,
+                variant=variant,
+                originals=originals,
+                identity=identity,
+                cell=cell,
+            ),
+        )
     return len(variant.sample_ids) * len(keys)
 
 
@@ -229,11 +241,23 @@ def find_pending(request: Request, summary: Summary, complete: bool = True) -> l
         for variant in variants:
             cells = own[variant.name]
             ids = variant.sample_ids
-            keys = {cell: _key(request, variant, originals, identity, cell, ids) for cell in cells}
+            keys = {
+                cell: _key(
+                    ids,
+                    request=request,
+                    variant=variant,
+                    originals=originals,
+                    identity=identity,
+                    cell=cell,
+                )
+                for cell in cells
+            }
             missing = {
                 cell: key
                 for cell, key in keys.items()
-                if not _is_there(request, dataset, identity, variant, originals, cell)
+                if not _is_there(
+                    request, dataset, identity, variant, originals=originals, cell=cell
+                )
             }
             summary.reused += (len(cells) - len(missing)) * len(variant.sample_ids)
             if missing:
@@ -388,12 +412,15 @@ def _is_there(
     dataset: str,
     identity: dict[str, str],
     variant: Variant,
+    *,
     originals: Sequence[ShardEntry],
     cell: Cell,
 ) -> bool:
     """Find whether the cell's records are there, for these images and perhaps more, after those in
     ``request.known`` were copied where they serve."""
-    key_of = partial(_key, request, variant, originals, identity, cell)
+    key_of = partial(
+        _key, request=request, variant=variant, originals=originals, identity=identity, cell=cell
+    )
     store = _records(request, cell)
     place = (dataset, identity["name"], variant.name, cell.name)
     path = store.path(*place)
@@ -422,14 +449,15 @@ def _of_space(entries: list[ShardEntry], dataset: str, space: str) -> list[Shard
 
 
 def _key(
+    sample_ids: tuple[str, ...],
+    *,
     request: Request,
     variant: Variant,
     originals: Sequence[ShardEntry],
     identity: dict[str, str],
     cell: Cell,
-    sample_ids: tuple[str, ...],
 ) -> str:
-    """Hash of everything that decides a cell's records of these images."""
+    """Hash everything that decides a cell's records of these images."""
     parts = {
         "content": sorted(entry.content_sha256 for entry in (*variant.entries, *originals)),
         "samples": sample_ids,

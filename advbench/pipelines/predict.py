@@ -44,7 +44,7 @@ class Prediction:
 
 
 def predict_files(
-    paths: Sequence[Path], victim: Victim, cell: Cell, to: Path, seed: int = 0
+    paths: Sequence[Path], victim: Victim, cell: Cell, to: Path, *, seed: int = 0
 ) -> Iterator[Prediction]:
     """Write ``NAME-map.png``, ``NAME-overlay.png`` and ``NAME-mask.png`` of each image.
 
@@ -64,7 +64,7 @@ def predict_files(
             started = time.perf_counter()
             image = decode_image(path).pixels
             x = to_unit(to_tensor(victim.fit(image)).to(victim.device))
-            found = _to_size(predict(victim, cell, x, name, seed), image)
+            found = _to_size(predict(victim, cell, x, name, seed=seed), image)
             mask = found > victim.threshold
             shown = {
                 "map": png(np.round(255 * found).astype(np.uint8)),

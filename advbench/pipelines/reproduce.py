@@ -198,7 +198,9 @@ class _Run:
                 for strategy, changes in ablation.strategies.items():
                     recipe = self.recipe(victim, changes)
                     weights = self.train(victim, self.request.training or dataset, recipe)
-                    records = self.defended(dataset, victim, attacks, self.request.out, weights)
+                    records = self.defended(
+                        dataset, victim, attacks, self.request.out, weights=weights
+                    )
                     names = records.defense.map({"none": "none", "ansm": strategy})
                     frames.append(records.assign(defense=names))
         every = pd.concat(frames, ignore_index=True)
@@ -210,6 +212,7 @@ class _Run:
         victim: Victim,
         attacks: Sequence[Attack],
         out: Path,
+        *,
         weights: Path | None = None,
     ) -> pd.DataFrame:
         """Records of the victim, undefended and behind ANSM, on the originals and the attacks.
@@ -284,8 +287,8 @@ class _Run:
             victim.size,
             dataset,
             recipe,
-            folder,
-            pairs / "shards",
+            folder=folder,
+            shards=pairs / "shards",
             steps=lambda done, total: self.progress(f"training {name}", done, total),
             start=start,
             after=after,

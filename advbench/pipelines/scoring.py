@@ -52,7 +52,7 @@ class Cell:
 
 
 def predict(
-    victim: Victim, cell: Cell, x: Tensor, sample_id: str, seed: int
+    victim: Victim, cell: Cell, x: Tensor, sample_id: str, *, seed: int
 ) -> npt.NDArray[np.float32]:
     """The victim's map H×W behind a defense, of an image 1×3×H×W in [0, 1] on its device.
 
@@ -127,7 +127,7 @@ class Scorer:
         sha256 = pixels_sha256(sample.image)
         x = to_unit(to_tensor(sample.image).to(victim.device))
         for cell in cells:
-            probability = predict(victim, cell, x, sample.sample_id, self.seed)
+            probability = predict(victim, cell, x, sample.sample_id, seed=self.seed)
             at_truth = self.protocol.at_truth_size(probability, truth)
             counts = self.protocol.counts(at_truth, truth, victim.threshold)
             yield (

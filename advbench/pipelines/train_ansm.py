@@ -35,9 +35,9 @@ def train_ansm(
     size: Size,
     dataset: Dataset,
     recipe: AnsmRecipe,
+    *,
     folder: Path,
     shards: Path,
-    *,
     limit: int | None = None,
     progress: Progress = lambda done, total: None,
     report: Report = lambda epoch: None,
@@ -71,8 +71,8 @@ def train_ansm(
     attack = FGSM.create(eps=(recipe.eps,))
     every = [*rows["train"], *rows["val"]]
     originals = at_working_size(examples(dataset, every), victim)
-    adversarial = _stored(shards, dataset.id, victim, attack, originals)
-    _complete(victim, attack, originals, adversarial, progress)
+    adversarial = _stored(shards, dataset.id, victim, attack, originals=originals)
+    _complete(victim, attack, originals, adversarial, progress=progress)
     made = {split: _pairs(victim, dataset, rows[split], adversarial) for split in rows}
     source = {
         "id": dataset.id,
@@ -118,7 +118,7 @@ def content_of(rows: Sequence[Row]) -> str:
 
 
 def _stored(
-    shards: Path, dataset: str, victim: Victim, attack: FGSM, originals: Examples
+    shards: Path, dataset: str, victim: Victim, attack: FGSM, *, originals: Examples
 ) -> dict[str, Image]:
     """Adversarial images of these originals that lie in shards of this victim and attack."""
     (intensity,) = attack.intensities
@@ -147,6 +147,7 @@ def _complete(
     attack: FGSM,
     originals: Examples,
     adversarial: dict[str, Image],
+    *,
     progress: Progress,
 ) -> None:
     """Make the adversarial images that are missing."""

@@ -82,7 +82,7 @@ def build(request: Request, load_victim: LoadVictim | None = None) -> Summary:
         for row in tables.shard_rows(entries)
         if row["dataset"] in set(records.dataset) and row["victim"] in set(records.victim)
     ]
-    galleries = _galleries(request, scored, cells, entries, load_victim)
+    galleries = _galleries(request, scored, cells, entries, load_victim=load_victim)
     rows, shown, total = tables.image_rows(scored, shards)
     page = render(
         "report.html.jinja",
@@ -190,6 +190,7 @@ def _galleries(
     scored: pd.DataFrame,
     cells: pd.DataFrame,
     entries: Sequence[ShardEntry],
+    *,
     load_victim: LoadVictim | None,
 ) -> list[Gallery]:
     if not entries:
@@ -201,8 +202,8 @@ def _galleries(
             cells.merge(part[_ONE].head(1), on=_ONE),
             entries,
             load_victim,
-            request.defenses,
-            budget,
+            given=request.defenses,
+            budget=budget,
         )
         for _, part in scored.groupby(_ONE, dropna=False)
     ]

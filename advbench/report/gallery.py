@@ -88,6 +88,7 @@ def gallery(
     cells: pd.DataFrame,
     entries: Sequence[ShardEntry],
     load_victim: LoadVictim | None,
+    *,
     given: Sequence[Defense],
     budget: Budget,
 ) -> Gallery | None:
@@ -132,7 +133,14 @@ def gallery(
             example = _example(choice, stored, variant, budget)
             if victim is not None:
                 _add_maps(
-                    example, choice, stored, variant, victim, cells_shown, str(row.protocol), budget
+                    example,
+                    choice,
+                    stored,
+                    variant,
+                    victim=victim,
+                    cells=cells_shown,
+                    protocol_id=str(row.protocol),
+                    budget=budget,
                 )
         except AdvbenchError as error:
             found.note = f"{choice.sample_id} is not shown: {error}"
@@ -207,6 +215,7 @@ def _add_maps(
     choice: _Choice,
     stored: Stored,
     variant: str,
+    *,
     victim: Victim,
     cells: Sequence[Cell],
     protocol_id: str,

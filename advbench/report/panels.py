@@ -105,7 +105,7 @@ def recorded_cell(specification: str, identity: dict[str, str], given: Sequence[
     raise AdvbenchError(f"defense {name}: the one that was recorded is not here")
 
 
-def map_of(victim: Victim, cell: Cell, image: Image, sample_id: str, seed: int = 0) -> Map:
+def map_of(victim: Victim, cell: Cell, image: Image, sample_id: str, *, seed: int = 0) -> Map:
     """The victim's probability map H×W of a uint8 image behind a defense."""
     x = to_unit(to_tensor(image).to(victim.device))
-    return predict(victim, cell, x, sample_id, seed)
+    return predict(victim, cell, x, sample_id, seed=seed)

@@ -51,6 +51,7 @@ def stored_subjects(
     dataset: str,
     victim: Victim,
     sample_ids: Sequence[str] = (),
+    *,
     attacks: Sequence[str] = (),
 ) -> list[Subject]:
     """Read subjects from the shards below an output folder.
@@ -119,6 +120,7 @@ def picture(
     victim: Victim,
     cells: Sequence[Cell],
     protocol: Protocol,
+    *,
     seed: int = 0,
 ) -> Figure:
     """Draw subjects: the original and each variant down; across the mask, the image, its noise
@@ -152,7 +154,7 @@ def picture(
         _panel(row[1], image)
         _panel(row[2], noise_picture(image, subject.original))
         for axis, cell in zip(row[3:], shown, strict=True):
-            probability = map_of(victim, cell, image, subject.sample_id, seed)
+            probability = map_of(victim, cell, image, subject.sample_id, seed=seed)
             _panel(axis, probability)
             if truth is not None:
                 f1 = protocol.f1_of_map(probability, truth, victim.threshold)

@@ -95,7 +95,7 @@ class Record:
     version: str
 
 
-def path_of(folder: Path, dataset: str, victim: str, variant: str, defense: str) -> Path:
+def path_of(folder: Path, dataset: str, victim: str, variant: str, *, defense: str) -> Path:
     """Name the file of a cell's records."""
     return folder / dataset / as_part(victim) / variant / f"{defense}.parquet"
 

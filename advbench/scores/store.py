@@ -28,7 +28,7 @@ class RecordStore:
 
     def path(self, dataset: str, victim: str, variant: str, defense: str) -> Path:
         """Name the file of a cell's records."""
-        return path_of(self.root, dataset, victim, variant, defense)
+        return path_of(self.root, dataset, victim, variant, defense=defense)
 
     def serving(self, path: Path, names: Sequence[str], key_of: KeyOf) -> pd.DataFrame | None:
         """The records of these images, where all are there and computed from the same things.

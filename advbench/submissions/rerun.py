@@ -27,6 +27,7 @@ def rerun(
     out: Path,
     count: int,
     load_victim: LoadVictim,
+    *,
     given: Sequence[Defense] = (),
     seed: int | None = None,
 ) -> pd.DataFrame:

@@ -58,7 +58,7 @@ def train(
     Raises:
         AdvbenchError: as :func:`advbench.training.loop.fit`.
     """
-    task = VictimTask(victim_class, size, recipe, source, device, start)
+    task = VictimTask(victim_class, size, recipe, source, device=device, start=start)
     victim = task.objective.victim
     return fit(
         task,
@@ -82,6 +82,7 @@ class VictimTask(Task):
         size: Size,
         recipe: Recipe,
         source: dict[str, Any],
+        *,
         device: str = "cpu",
         start: Victim | None = None,
     ) -> None:

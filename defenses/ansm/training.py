@@ -105,11 +105,11 @@ def train(
     Raises:
         AdvbenchError: as :func:`advbench.training.loop.fit`; ``after`` holds another run.
     """
-    task = AnsmTask(victim, size, recipe, source, start)
+    task = AnsmTask(victim, size, recipe, source, start=start)
     first = None
     if after:
         alone = recipe.model_copy(update=FIRST_STAGE)
-        first = Checkpoint(after, AnsmTask(victim, size, alone, source, start).key)
+        first = Checkpoint(after, AnsmTask(victim, size, alone, source, start=start).key)
     return fit(
         task,
         training,
@@ -134,6 +134,7 @@ class AnsmTask(Task):
         size: Size,
         recipe: AnsmRecipe,
         source: Mapping[str, Any],
+        *,
         start: Start | None = None,
     ) -> None:
         self.victim, self.size, self.recipe = victim, size, recipe

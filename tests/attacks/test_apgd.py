@@ -18,7 +18,7 @@ EPS = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64).view(-1, 1, 1, 1) / 255
 
 
 def transcription(
-    steps: int, network: nn.Module, x: Tensor, y: Tensor, eps: float, at: Tensor
+    steps: int, network: nn.Module, x: Tensor, y: Tensor, *, eps: float, at: Tensor
 ) -> tuple[Tensor, list[float]]:
     """Algorithm 1 of Croce and Hein for one image from the point ``at``; and its step sizes."""
 
@@ -70,7 +70,9 @@ def test_the_published_algorithm(steps: int) -> None:
     halved = False
     for row in range(3):
         one = slice(row, row + 1)
-        best, sizes = transcription(steps, network, x[one], y[one], float(EPS[row]), start[one])
+        best, sizes = transcription(
+            steps, network, x[one], y[one], eps=float(EPS[row]), at=start[one]
+        )
         assert (found[one] - best).abs().max() <= 1e-14
         halved |= sizes[-1] < sizes[0]
     assert halved or steps < 20

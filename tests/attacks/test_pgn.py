@@ -38,7 +38,9 @@ def exact_gradient(network: nn.Module, y: Tensor) -> Gradient:
     return at
 
 
-def transcription(attack: PGN, network: nn.Module, x: Tensor, y: Tensor, alpha: Tensor) -> Tensor:
+def transcription(
+    attack: PGN, network: nn.Module, x: Tensor, y: Tensor, *, alpha: Tensor
+) -> Tensor:
     """Algorithm of the paper, image by image, neighbour by neighbour, pixel noise in [-ζφ, ζφ]."""
     done = []
     for row in range(len(x)):
@@ -91,7 +93,7 @@ def test_the_published_algorithm(
     parts = {"eps/10": EPS / 10, "eps/T": EPS / attack.iterations, 1.5: torch.full_like(EPS, 1.5)}
     alpha = parts[attack.alpha] / (255 if attack.alpha == 1.5 else 1)
     x, y = batch.x.double(), batch.y.double()
-    expected = transcription(attack, network, x, y, alpha)
+    expected = transcription(attack, network, x, y, alpha=alpha)
     assert (expected - x).abs().max() > 0.3 / 255
     injected = attack.perturb_rows(GivenGradient(exact_gradient(network, y), y), x, EPS, KEYS)
     assert (injected - expected).abs().max() <= 1e-15
@@ -112,7 +114,7 @@ class Elsewhere(torch.Tensor):
 @pytest.mark.parametrize("alpha", ["eps/10", 0.5])
 @pytest.mark.parametrize(("allowed", "stacks"), [(1, {3}), (8, {6, 3}), (64, {15})])
 def test_neighbours_in_stacks_or_one_by_one(
-    alpha: float | str, allowed: int, stacks: set[int], batch: Pictures, network: nn.Module
+    alpha: float | str, allowed: int, stacks: set[int], batch: Pictures, *, network: nn.Module
 ) -> None:
     """How many neighbours meet the victim at once changes no bit in float64, and three rows times
     so many are no more than may."""

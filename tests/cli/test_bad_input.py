@@ -114,7 +114,7 @@ def complaint(ran) -> str:
         ("lisst", "no such command 'lisst'; did you mean list?"),
     ],
 )
-def test_refusals(arguments, expected, imported, tmp_path, advbench_command):
+def test_refusals(arguments, expected, imported, tmp_path, *, advbench_command):
     (tmp_path / "empty").mkdir()
     text = arguments.format(mine=imported / "datasets" / "mine", empty=tmp_path / "empty")
     found = complaint(advbench_command(*text.split()))
@@ -133,9 +133,9 @@ def generate(advbench_command, out: Path, toy, *more: object):
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
-def test_unreadable_image(content, pictures, imported, toy, advbench_command):
+def test_unreadable_image(content, pictures, imported, toy, *, advbench_command):
     """Zero bytes, text, and a file cut in the middle; what was made before stays."""
-    assert generate(advbench_command, imported, toy, "--limit", 2).code == 0
+    assert generate(advbench_command, imported, toy, "--limit", profile=2).code == 0
     path = pictures / "images" / "photo3.png"
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
     assert f"{path}: " in complaint(generate(advbench_command, imported, toy))
@@ -177,7 +177,7 @@ def test_mask_of_another_size(pictures, tmp_path, advbench_command):
         (",none,", ",nine,", "mask_fix"),
     ],
 )
-def test_manifest_at_fault(old, new, expected, imported, toy, advbench_command):
+def test_manifest_at_fault(old, new, expected, imported, *, toy, advbench_command):
     path = imported / "datasets" / "mine" / "manifest.csv"
     path.write_text(path.read_text().replace(old, new))
     line = complaint(generate(advbench_command, imported, toy))
@@ -187,7 +187,7 @@ def test_manifest_at_fault(old, new, expected, imported, toy, advbench_command):
 
 def test_other_settings(imported, toy, advbench_command):
     assert generate(advbench_command, imported, toy).code == 0
-    line = complaint(generate(advbench_command, imported, toy, "--seed", 1))
+    line = complaint(generate(advbench_command, imported, toy, "--seed", profile=1))
     assert "mine/toy/fgsm-1: made with other settings (seed 0 / 1)" in line
 
 
@@ -236,7 +236,12 @@ def test_read_only_folder(imported, toy, advbench_command, monkeypatch):
 
 def test_full_disk_keeps_what_is_whole_and_resumes(imported, toy, advbench_command):
     """A real failure of write(2): the process may not let files grow beyond 20 kB."""
-    assert generate(advbench_command, imported, toy, "--limit", 2, "--eps", 1).code == 0
+    assert (
+        generate(
+            advbench_command, imported, toy, "--limit", profile=2, pairs="--eps", dataset=1
+        ).code
+        == 0
+    )
     arguments = ["--attack", "fgsm", "--dataset", "mine", "--out", str(imported), *toy]
     limited = subprocess.run(
         [sys.executable, "-m", "advbench", "generate", *arguments],

@@ -67,7 +67,7 @@ def started(folder: Path, data: Path, wait: str, *more: str) -> subprocess.Popen
         (signal.SIGTERM, 1, "1", "kernel"),
     ],
 )
-def test_one_message_and_an_end(imported, tmp_path, number, times, workers, wait) -> None:
+def test_one_message_and_an_end(imported, tmp_path, number, times, *, workers, wait) -> None:
     """Whatever the process is in the middle of; the terminal sends Ctrl-C to its workers too."""
     data = imported / "datasets" / "mine"
     process = started(tmp_path, data, wait, "--workers", workers)

@@ -31,7 +31,7 @@ class Silent(Victim):
     ("attack", "unchanged"), [("fgsm", 5), ("bim", 5), ("pgd", 0), ("pgn", 5), ("cw", 5)]
 )
 def test_a_victim_without_gradients(
-    attack, unchanged, imported, advbench_command, tmp_path, monkeypatch
+    attack, unchanged, imported, advbench_command, *, tmp_path, monkeypatch
 ) -> None:
     """A rounded map leaves images as they are, or where PGD's random start put them."""
     Path(tmp_path, "silent_victim.py").write_text(

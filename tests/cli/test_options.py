@@ -20,4 +20,6 @@ from advbench.engines.local import Local
 )
 def test_workers_see_the_gpu_that_is_named(monkeypatch, visible, device, gpu):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert choose_engine("local", 2, None, None, None, device) == Local(2, (gpu,))
+    assert choose_engine("local", 2, None, None, unit_memory=None, device=device) == Local(
+        2, (gpu,)
+    )

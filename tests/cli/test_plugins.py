@@ -88,7 +88,7 @@ def test_a_plugin_that_is_not_there(run, plugin: str) -> None:
 
 @pytest.mark.parametrize("body", FAULTS)
 def test_a_fault_of_a_plugin_is_told_as_its_own(
-    imported, tmp_path, monkeypatch, advbench_command, body: str
+    imported, tmp_path, monkeypatch, advbench_command, *, body: str
 ) -> None:
     """File, line and function; one that ends the program does not end it with 0."""
     monkeypatch.chdir(tmp_path)

@@ -30,7 +30,7 @@ def drawn(monkeypatch):
     return figures
 
 
-def test_stored_images(attacked, toy, tmp_path, advbench_command, drawn):
+def test_stored_images(attacked, toy, tmp_path, advbench_command, *, drawn):
     common = ("--dataset", "mine", "--out", attacked, *toy)
     to = tmp_path / "a.png"
     command = ("show", "photo0", "mine/photo1", "--defense", "jpeg-70,median-3", "--to", to)
@@ -98,7 +98,7 @@ def test_files_of_ones_own(pictures, toy, tmp_path, advbench_command):
         (("photo0", "--defense", "none-3"), "takes no strength"),
     ],
 )
-def test_what_cannot_be_drawn(attacked, toy, advbench_command, arguments, told):
+def test_what_cannot_be_drawn(attacked, toy, advbench_command, arguments, *, told):
     ran = advbench_command("show", *arguments, "--dataset", "mine", "--out", attacked, *toy)
     assert ran.code == 2
     assert told in ran.err

@@ -87,7 +87,7 @@ def files(archive) -> Files:
     return adaptive(unpacked(archive))
 
 
-def test_an_honest_one_holds_and_is_merged(made, archive, files, tmp_path, advbench_command):
+def test_an_honest_one_holds_and_is_merged(made, archive, files, tmp_path, *, advbench_command):
     out, boards = made
     again = tmp_path / "again.zip"
     command = ("submit", "median", "--dataset", "mine", "--title", "a filter", "--to", again)
@@ -222,7 +222,7 @@ def test_hashes_that_are_not_those_of_the_files(made, archive, tmp_path):
         check(path, made[1])
 
 
-def test_scored_again(made, archive, tmp_path, toy, advbench_command):
+def test_scored_again(made, archive, tmp_path, toy, *, advbench_command):
     """Consistent lies are found by scoring a sample again."""
     out, boards = made
     command = ("leaderboard", "check", "--against", boards, "--static", "--out", out, *toy[:2])

@@ -80,7 +80,7 @@ def test_a_plan_that_cannot_finish_ends_with_one(advbench_command, suite, import
         (("--ansm-weights", "x"), "no defense ansm"),
     ],
 )
-def test_options_that_do_not_fit(advbench_command, suite, imported, options, message):
+def test_options_that_do_not_fit(advbench_command, suite, imported, options, *, message):
     ran = advbench_command("run", suite, *PLUGIN, "--out", imported, *options)
     assert ran.code == 2
     assert message in ran.err.splitlines()[-1]
@@ -96,7 +96,7 @@ def _ray_ends():
 
 @pytest.mark.usefixtures("_ray_ends")
 @pytest.mark.parametrize("engine", [("--workers", "2"), ("--engine", "ray", "--workers", "2")])
-def test_engines_give_the_same(advbench_command, suite, imported, tmp_path, monkeypatch, engine):
+def test_engines_give_the_same(advbench_command, suite, imported, tmp_path, *, monkeypatch, engine):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
     found = {}
     for name, options in (("here", ()), ("there", engine)):
@@ -122,7 +122,7 @@ def test_engines_give_the_same(advbench_command, suite, imported, tmp_path, monk
         (("--engine", "ray", "--address", "127.0.0.1:1"), "--address 127.0.0.1:1: no Ray cluster"),
     ],
 )
-def test_options_of_the_other_engine(advbench_command, suite, imported, options, message):
+def test_options_of_the_other_engine(advbench_command, suite, imported, options, *, message):
     ran = advbench_command("run", suite, *PLUGIN, "--out", imported, *options)
     assert ran.code == 2
     assert message in ran.err.splitlines()[-1]

@@ -14,7 +14,7 @@ TINY = "--set crop=32 --set batch=2 --set epochs_first=2 --set epochs_mgr=1 --se
 
 
 @pytest.fixture
-def train(imported, toy, advbench_command, tmp_path, monkeypatch):
+def train(imported, toy, advbench_command, tmp_path, *, monkeypatch):
     """``advbench train ansm`` for the toy victim on a divided dataset, in a folder of its own."""
     split = ("--train", 0.6, "--val", 0.2, "--out", imported)
     assert advbench_command("dataset", "split", "mine", *split).out == "3 train, 1 val, 1 test\n"
@@ -27,7 +27,7 @@ def train(imported, toy, advbench_command, tmp_path, monkeypatch):
     return run
 
 
-def test_train_and_evaluate(train, imported, toy, tmp_path, advbench_command):
+def test_train_and_evaluate(train, imported, toy, tmp_path, *, advbench_command):
     ran = train()
     weights = Path("runs") / "ansm-toy-small-mine" / "toy-full.safetensors"
     assert ran.code == 0, ran.err

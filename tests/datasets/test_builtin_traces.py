@@ -99,7 +99,7 @@ def test_seams(seed: int, visible: bool) -> None:
     host, pasted = smooth(1), smooth(2)
     region, notes = random_region(96, stream(seed)), []
     if visible:
-        composed = visible_seam(host, pasted, region, stream(seed), notes)
+        composed = visible_seam(host, pasted, region, stream(seed), notes=notes)
     else:
         composed = soft_seam(host, pasted, region, stream(seed))
     near = 9
@@ -117,7 +117,7 @@ def test_every_visible_seam_comes_up_and_shows() -> None:
     kinds = set()
     for seed in range(20):
         notes: list[str] = []
-        composed = visible_seam(host, host, region, stream(seed), notes)
+        composed = visible_seam(host, host, region, stream(seed), notes=notes)
         kinds.add(notes[0])
         assert np.array_equal(composed, host) == (notes[0] == "seam hard")
     assert kinds == {"seam hard", "seam line", "seam smeared"}
@@ -128,7 +128,7 @@ def test_resampled_fetches_from_the_shift() -> None:
     image = np.asarray(noisy(smooth(1), 100, stream(0)))
     region = np.zeros((96, 96), dtype=bool)
     region[30:50, 20:44] = True
-    found = resampled(image, region, 100, 0, (20, 30))
+    found = resampled(image, region, 100, 0, shift=(20, 30))
     assert np.array_equal(found[30:50, 20:44], image[50:70, 50:74])
     assert np.array_equal(found[:20], image[:20])
 
@@ -140,7 +140,7 @@ def test_resampled_scales(scale: int) -> None:
     image[:, 40:60] = 200
     region = np.zeros((96, 96), dtype=bool)
     region[20:76, 20:80] = True
-    found = resampled(image, region, scale, 0, (0, 0))
+    found = resampled(image, region, scale, 0, shift=(0, 0))
     row = found[48, 14:86, 0] > 130
     assert row.sum() == pytest.approx(20 * scale / 100, abs=2)
 

@@ -117,7 +117,7 @@ def test_colon_at_the_top(tmp_path: Path) -> None:
     """A name like a drive letter, straight below the root."""
     source = forged_folder(tmp_path / "s", ("12:30",), images="{}.png", masks="{}_gt.png")
     try:
-        import_folder(source, tmp_path / "m", "mine", "*30.png", "*_gt.png")
+        import_folder(source, tmp_path / "m", "mine", "*30.png", masks="*_gt.png")
     except AdvbenchError as error:
         one_line(error)
     else:

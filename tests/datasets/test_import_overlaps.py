@@ -79,7 +79,7 @@ def test_same_file(tmp_path: Path, authentic: Path, out: Path) -> None:
         ("forged", "near"),
     ],
 )
-def test_same_picture(tmp_path: Path, authentic: Path, out: Path, change: str, how: str) -> None:
+def test_same_picture(tmp_path: Path, authentic: Path, out: Path, change: str, *, how: str) -> None:
     """Other bytes, other quality, other size, a small part replaced."""
     theirs = cv2.imread(str(tmp_path / "casia/CASIA2/Au/Au_ani_00018.jpg"))[..., ::-1].copy()
     path = authentic / "Au_ani_00001.jpg"

@@ -65,7 +65,7 @@ def test_no_photograph_is_on_two_sides(folder):
 def test_same_seed_same_splits_and_another_seed_others(folder):
     found = []
     for seed in (0, 0, 1):
-        split_folder(folder, 0.5, 0.2, CASIA, seed)
+        split_folder(folder, 0.5, 0.2, CASIA, seed=seed)
         found.append([row.split for row in open_folder(folder).rows])
     assert found[0] == found[1] != found[2]
 
@@ -95,7 +95,7 @@ def test_groups_are_connected_components(sets):
         (0.5, 0.1, "xyz", "matches nothing in 40 names"),
     ],
 )
-def test_refusals(folder, train, val, sources, message):
+def test_refusals(folder, train, val, sources, *, message):
     before = (folder / "manifest.csv").read_bytes()
     with pytest.raises(AdvbenchError, match=message):
         split_folder(folder, train, val, sources)

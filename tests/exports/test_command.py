@@ -69,7 +69,7 @@ def test_what_is_printed(store, tmp_path, advbench_command):
         ("--dataset all --victim code --attack all", {"code/pgd-1"}),
     ],
 )
-def test_choosing(options, variants, store, tmp_path, advbench_command):
+def test_choosing(options, variants, store, tmp_path, *, advbench_command):
     ran = advbench_command(
         "export", "png", "--to", tmp_path / "a", "--out", store.out, *options.split()
     )
@@ -93,7 +93,7 @@ def test_choosing(options, variants, store, tmp_path, advbench_command):
         ("--to {out}/shards/index.csv/a", "give another path"),
     ],
 )
-def test_refusals(arguments, expected, store, tmp_path, advbench_command):
+def test_refusals(arguments, expected, store, tmp_path, *, advbench_command):
     before = tree(store.out)
     options = ["--to", tmp_path / "a", "--out", store.out]
     given = arguments.format(out=store.out).split()

@@ -39,7 +39,7 @@ def plain(record: dict) -> dict:
 
 @pytest.mark.parametrize("with_images", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_valid_without_a_warning(kind, with_images, exported, store, tmp_path, caplog):
+def test_valid_without_a_warning(kind, with_images, exported, store, *, tmp_path, caplog):
     if with_images:
         folder = exported(kind, url="https://example.org/set", creator="Somebody")
     else:

@@ -59,9 +59,9 @@ def attacked(monkeypatch) -> list[str]:
     seen: list[str] = []
     real = FGSM.run
 
-    def run(self: FGSM, victim: Any, images: Any, masks: Any, ids: Any, *more: Any, **named: Any):
-        seen.extend(ids)
-        return real(self, victim, images, masks, ids, *more, **named)
+    def run(self: FGSM, victim: Any, *arguments: Any, **named: Any):
+        seen.extend(arguments[2])
+        return real(self, victim, *arguments, **named)
 
     monkeypatch.setattr(FGSM, "run", run)
     return seen
@@ -81,7 +81,9 @@ def pairs(monkeypatch, dataset, tmp_path, attacked) -> Pairs:
             patch.setattr(
                 pipeline.training, "train", lambda *arguments, **_: given.extend(arguments)
             )
-            train_ansm(victim, "small", dataset, RECIPE, tmp_path, out / "shards", **options)
+            train_ansm(
+                victim, "small", dataset, RECIPE, folder=tmp_path, shards=out / "shards", **options
+            )
         return {
             name: examples.load(number)[0]
             for examples in given[2:4]
@@ -119,7 +121,7 @@ def test_pairs_are_originals_and_what_the_attack_gives(pairs, dataset, toy, tmp_
 
 @pytest.mark.parametrize("name", ["toy", "square_toy"])
 def test_pairs_from_shards_are_those_made_on_the_fly(
-    name, pairs, dataset, attacked, tmp_path, request
+    name, pairs, dataset, attacked, *, tmp_path, request
 ):
     victim = request.getfixturevalue(name)
     made = pairs(victim, tmp_path / "nothing")
@@ -131,7 +133,7 @@ def test_pairs_from_shards_are_those_made_on_the_fly(
     assert attacked == []
 
 
-def test_what_is_missing_is_made(pairs, dataset, toy, attacked, tmp_path):
+def test_what_is_missing_is_made(pairs, dataset, toy, attacked, *, tmp_path):
     made = pairs(toy, tmp_path / "nothing")
     stored(dataset, toy, tmp_path / "out", [LEARNT[2], LEARNT[0], "tiny/photo4"])
     assert equal(pairs(toy, tmp_path / "out"), made)
@@ -139,7 +141,7 @@ def test_what_is_missing_is_made(pairs, dataset, toy, attacked, tmp_path):
 
 
 def test_shards_of_something_else_are_not_used(
-    pairs, dataset, toy, other_toy, attacked, tmp_path, pictures
+    pairs, dataset, toy, other_toy, *, attacked, tmp_path, pictures
 ):
     """Another intensity, victim or specification, another dataset of the same name."""
     stored(dataset, toy, tmp_path / "eps", LEARNT, eps=[2])
@@ -157,7 +159,7 @@ def test_shards_of_something_else_are_not_used(
         assert attacked == ([LEARNT[1]] if folder == "image" else LEARNT)
 
 
-def test_only_damage_to_its_own_shards_counts(pairs, dataset, toy, attacked, tmp_path):
+def test_only_damage_to_its_own_shards_counts(pairs, dataset, toy, attacked, *, tmp_path):
     stored(dataset, toy, tmp_path / "out", LEARNT)
     beside = tmp_path / "out" / "shards" / "tiny-train" / "toy"
     (beside / "fgsm-1" / "shard-000000.h5").write_bytes(b"?")
@@ -178,13 +180,13 @@ def test_both_splits_are_needed(missing, small_dataset, toy, tmp_path):
     splits = tuple({"train": "val", "val": "train"}[missing] for _ in range(5))
     dataset = divided(small_dataset, tmp_path / "imported", splits)
     with pytest.raises(AdvbenchError, match=f"has no {missing} split to train with"):
-        train_ansm(toy, "small", dataset, RECIPE, tmp_path / "run", tmp_path)
+        train_ansm(toy, "small", dataset, RECIPE, folder=tmp_path / "run", shards=tmp_path)
 
 
 def test_a_crop_that_the_victim_refuses_is_told_before_pairs_are_made(dataset, tmp_path, attacked):
     victim = advbench.load_victim("hdfnet", size="small", weights=None)
     with pytest.raises(AdvbenchError, match=r"--set crop=32: hdfnet takes .*; give --set crop=256"):
-        train_ansm(victim, "small", dataset, RECIPE, tmp_path / "run", tmp_path)
+        train_ansm(victim, "small", dataset, RECIPE, folder=tmp_path / "run", shards=tmp_path)
     assert attacked == []
 
 
@@ -199,7 +201,9 @@ def test_the_same_command_gives_the_same_network(dataset, toy, tmp_path):
     stored(dataset, toy, tmp_path / "out", LEARNT[:3])
     assert not (tmp_path / "out" / "shards" / "tiny").exists()  # where test images would lie
     weights = [
-        train_ansm(toy, "small", dataset, RECIPE, tmp_path / name, tmp_path / out / "shards")
+        train_ansm(
+            toy, "small", dataset, RECIPE, folder=tmp_path / name, shards=tmp_path / out / "shards"
+        )
         for name, out in (("a", "nothing"), ("b", "out"))
     ]
     assert weights[0].read_bytes() == weights[1].read_bytes()
@@ -223,7 +227,9 @@ def test_evaluation_gives_each_victim_its_network(dataset, toy, tmp_path):
             generate(Request(dataset, dataset.rows, victim, [FGSM.create(eps=(2,))], out))
             recipe = RECIPE.model_copy(update={"seed": seed})
             run = tmp_path / name
-            paths[name] = train_ansm(victim, "small", dataset, recipe, run, out / "shards")
+            paths[name] = train_ansm(
+                victim, "small", dataset, recipe, folder=run, shards=out / "shards"
+            )
     given = tuple(str(path) for path in reversed(paths.values()))
     request = Evaluation(
         out, [advbench.load_defense("ansm", weights=given)], protocol("f1/v1"), victims=list(paths)
@@ -259,7 +265,9 @@ def test_another_network_is_scored_anew(dataset, toy, tmp_path):
     generate(Request(dataset, dataset.rows[4:], toy, [FGSM.create(eps=(2,))], out))
     for seed in (0, 1):
         recipe = RECIPE.model_copy(update={"seed": seed, "epochs_mgr": 0})
-        path = train_ansm(toy, "small", dataset, recipe, tmp_path / str(seed), out / "shards")
+        path = train_ansm(
+            toy, "small", dataset, recipe, folder=tmp_path / str(seed), shards=out / "shards"
+        )
         defense = advbench.load_defense("ansm", weights=(str(path),))
         request = Evaluation(out, [defense], protocol("f1/v1"))
         first = evaluate(request, lambda identity: toy)

@@ -36,9 +36,9 @@ def page(tmp_path):
     ]
     for number, name in enumerate(NAMES):
         odd = [record(name, dataset=name[:60], victim=name, weights=name, version=name, f1=0.4)]
-        path = path_of(tmp_path / "records", "odd", "v", f"{number}", "none")
+        path = path_of(tmp_path / "records", "odd", "v", f"{number}", defense="none")
         write_records(path, odd, "k")
-    write_records(path_of(tmp_path / "records", "mine", "v", "all", "none"), records, "k")
+    write_records(path_of(tmp_path / "records", "mine", "v", "all", defense="none"), records, "k")
     made = build(Request(tmp_path, tmp_path / "page.html"))
     return made.path
 

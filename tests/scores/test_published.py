@@ -47,7 +47,7 @@ def test_printed_rp_differs_in_four_places_only():
         ("table6", "code", "ffa+mgr_pred", "mifgsm", 0.713, 96.9),
     ],
 )
-def test_ablations(table, victim, strategy, attack, f1, rp):
+def test_ablations(table, victim, strategy, attack, *, f1, rp):
     found = row(published(table), victim=victim, strategy=strategy, attack=attack)
     assert (found.f1, found.rp) == (f1, rp)
 

@@ -82,7 +82,7 @@ def test_by_another_reader(tmp_path: Path) -> None:
 def test_all_files_below(tmp_path: Path) -> None:
     """One frame of all of them, wherever they lie; half-written ones do not count."""
     for sample in "abc":
-        path = path_of(tmp_path, "mine", "ifosn", f"pgd-{ord(sample)}", "jpeg-75")
+        path = path_of(tmp_path, "mine", "ifosn", f"pgd-{ord(sample)}", defense="jpeg-75")
         assert path.relative_to(tmp_path).parts[0] == "mine"
         write_records(path, [record(sample)], "key")
     shutil.copy(path, path.with_name("none.parquet.tmp-123"))

@@ -169,7 +169,7 @@ def scripted(monkeypatch):
     ],
 )
 def test_patience_ends_a_run_and_the_best_is_kept(
-    scores, patience, epochs, best, scripted, tmp_path
+    scores, patience, epochs, best, *, scripted, tmp_path
 ):
     path, trained = scripted(scores, tmp_path / "run", patience=patience)
     assert trained == epochs

@@ -191,7 +191,7 @@ def test_authors_files(tmp_path, victim, wrap):
     source, target = network_of(shapes), network_of(shapes)
     path = tmp_path / "w.pth"
     path.write_bytes(saved(wrap(source.state_dict())))
-    load_network_weights(target, victim, "full", str(path), 0)
+    load_network_weights(target, victim, "full", str(path), seed=0)
     theirs, ours = source.state_dict(), target.state_dict()
     assert ours.keys() == dict(shapes).keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -311,7 +311,7 @@ def test_own_names_that_look_like_a_prefix(tmp_path):
     for wrap in (dict, dataparallel):
         path.write_bytes(saved(wrap(source.state_dict())))
         target = network_of(shapes)
-        load_network_weights(target, "own", "full", str(path), 0)
+        load_network_weights(target, "own", "full", str(path), seed=0)
         assert torch.equal(target.module.weight, source.module.weight)
 
 

@@ -68,7 +68,9 @@ class PackageVictim(ModuleVictim):
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = cls.build_network(size or "full")
-        described = load_network_weights(network, cls.name, "full", weights, seed, cls.dead_keys)
+        described = load_network_weights(
+            network, cls.name, "full", weights, seed=seed, dead_keys=cls.dead_keys
+        )
         network = network.to(device)
         for module in network.modules():
             # Some keep the device that they saw when they were built.
@@ -77,7 +79,7 @@ class PackageVictim(ModuleVictim):
         victim = cls(network, described)
         named = weights if weights is None else str(Path(weights).resolve())
         # By name: the class of a name is made on the spot.
-        victim._remake = (_load_again, (cls.name, "full", named, seed, described.sha256))
+        victim._remake = (load_again, (cls.name, ("full", named, seed), described.sha256))
         return victim
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -101,7 +103,7 @@ class PackageVictim(ModuleVictim):
             ) from error
 
 
-def _load_again(name: str, size: Size, weights: str | None, seed: int, sha256: str) -> Any:
+def load_again(name: str, source: tuple[Size, str | None, int], sha256: str) -> Any:
     from advbench.victims.base import _load_again as load_class
 
-    return load_class(VICTIMS.get(name), size, weights, seed, sha256)
+    return load_class(VICTIMS.get(name), source, sha256)

@@ -14,7 +14,7 @@ from advbench.errors import AdvbenchError
 from advbench.victims.adapters.fitting import Fitting
 from advbench.victims.adapters.logits import LogitTracker, logit_of_mixture
 from advbench.victims.adapters.module import Reading
-from advbench.victims.adapters.package import PackageVictim, _load_again
+from advbench.victims.adapters.package import PackageVictim, load_again
 from advbench.victims.base import Size
 from advbench.victims.weights import Weights
 
@@ -162,7 +162,7 @@ class VotingVictim(PhotoholmesVictim):
         source = inspect.getsource(inspect.getmodule(type(network.method)))  # type: ignore[arg-type]
         sha256 = hashlib.sha256(source.encode()).hexdigest()
         victim = cls(network, Weights(sha256, "none"))
-        victim._remake = (_load_again, (cls.name, "full", None, seed, sha256))
+        victim._remake = (load_again, (cls.name, ("full", None, seed), sha256))
         return victim
 
 

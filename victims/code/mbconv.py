@@ -33,7 +33,7 @@ class SamePadConv(nn.Conv2d):
     without bias."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, side: int, groups: int = 1
+        self, inputs: int, outputs: int, kernel: int, stride: int, *, side: int, groups: int = 1
     ) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
         total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
@@ -51,7 +51,7 @@ class MBConv(nn.Module):
     """Expand, depthwise convolution, squeeze-and-excitation of a quarter of the input, project."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, side: int
+        self, inputs: int, outputs: int, kernel: int, stride: int, *, expansion: int, side: int
     ) -> None:
         super().__init__()
         width, squeezed = inputs * expansion, max(1, inputs // 4)
@@ -59,7 +59,7 @@ class MBConv(nn.Module):
         if self.expands:
             self._expand_conv = nn.Conv2d(inputs, width, 1, bias=False)
             self._bn0 = _norm(width)
-        self._depthwise_conv = SamePadConv(width, width, kernel, stride, side, groups=width)
+        self._depthwise_conv = SamePadConv(width, width, kernel, stride, side=side, groups=width)
         self._bn1 = _norm(width)
         self._se_reduce = nn.Conv2d(width, squeezed, 1)
         self._se_expand = nn.Conv2d(squeezed, width, 1)
@@ -86,7 +86,14 @@ class Blocks(nn.Module):
         for stage in stages:
             for number in range(stage.blocks):
                 stride = stage.stride if number == 0 else 1
-                block = MBConv(inputs, stage.channels, stage.kernel, stride, stage.expansion, side)
+                block = MBConv(
+                    inputs,
+                    stage.channels,
+                    stage.kernel,
+                    stride,
+                    expansion=stage.expansion,
+                    side=side,
+                )
                 self.blocks.append(block)
                 inputs, side = stage.channels, -(-side // stride)
         self.side = side

@@ -71,7 +71,7 @@ class CodeNetwork(nn.Module):
         stem = widths.stem
         # A BN of its own, with torch's eps, and no activation: not EfficientNet's stem.
         self.conv_stem = nn.Sequential(
-            SamePadConv(3, stem, 3, 2, DESIGN_SIDE), nn.BatchNorm2d(stem)
+            SamePadConv(3, stem, 3, 2, side=DESIGN_SIDE), nn.BatchNorm2d(stem)
         )
         inputs, side = stem, -(-DESIGN_SIDE // 2)
         channels = [stem]

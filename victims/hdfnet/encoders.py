@@ -98,7 +98,7 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, expansion: int, stride: int, reduction: int
+        self, inputs: int, outputs: int, expansion: int, stride: int, *, reduction: int
     ) -> None:
         super().__init__()
         hidden = expansion * inputs
@@ -139,8 +139,8 @@ class Trunk(nn.Module):
         self.multi_scale = MultiScale(channels[0])
         layers = zip(pairwise(channels), blocks, strict=True)
         for number, ((inputs, outputs), (depth, expansion)) in enumerate(layers, start=1):
-            first = Block(inputs, outputs, expansion, 2, reduction)
-            others = [Block(outputs, outputs, expansion, 1, 0) for _ in range(1, depth)]
+            first = Block(inputs, outputs, expansion, 2, reduction=reduction)
+            others = [Block(outputs, outputs, expansion, 1, reduction=0) for _ in range(1, depth)]
             self.add_module(f"layer{number}", nn.Sequential(first, *others))
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -250,7 +250,7 @@ class VisionTransformer(nn.Module):
     """
 
     def __init__(
-        self, side: int, patch: int, width: int, depth: int, heads: tuple[int, int], hidden: int
+        self, side: int, patch: int, width: int, depth: int, *, heads: tuple[int, int], hidden: int
     ) -> None:
         super().__init__()
         self.side = side // patch

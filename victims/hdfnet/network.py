@@ -196,7 +196,7 @@ class HdfNetwork(nn.Module):
         self.path3 = _conv_bn_relu(l2, width, 1)
         self.srm = SRM()
         self.v1, self.v2, self.v3 = (
-            VisionTransformer(SIDE, patch, width, depth, widths.heads, widths.mlp)
+            VisionTransformer(SIDE, patch, width, depth, heads=widths.heads, hidden=widths.mlp)
             for patch, depth in zip((32, 16, 8), widths.depths, strict=True)
         )
         self.aspp = ASPP(l5, [6, 12, 18], width)

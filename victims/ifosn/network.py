@@ -130,13 +130,13 @@ def _encoder(widths: Widths) -> nn.ModuleList:
     stages: list[nn.Module] = [stem]
     inputs = last
     for index, (planes, blocks) in enumerate(zip(widths.planes, widths.blocks, strict=True)):
-        stages.append(_stage(inputs, planes, blocks, 1 if index == 0 else 2, widths))
+        stages.append(_stage(inputs, planes, blocks, 1 if index == 0 else 2, widths=widths))
         inputs = 4 * planes
     stages[1] = nn.Sequential(nn.MaxPool2d(3, stride=2, ceil_mode=True), stages[1])
     return nn.ModuleList(stages)
 
 
-def _stage(inputs: int, planes: int, blocks: int, stride: int, widths: Widths) -> nn.Sequential:
+def _stage(inputs: int, planes: int, blocks: int, stride: int, *, widths: Widths) -> nn.Sequential:
     kernel = 1 if stride == 1 else 3
     downsample = nn.Sequential(
         nn.Conv2d(inputs, 4 * planes, kernel, stride, padding=kernel // 2, bias=False),

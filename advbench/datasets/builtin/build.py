@@ -55,7 +55,7 @@ def build(
     rows = []
     for done, (split, name, kind) in enumerate(plan):
         progress(done, len(plan))
-        rows.append(_write_image(folder, edition, split, name, kind))
+        rows.append(_write_image(folder, edition, split, name, kind=kind))
     progress(len(plan), len(plan))
     write_manifest(folder, rows, **_info(edition))
     published = published_rows(edition.dataset_id)
@@ -82,7 +82,7 @@ def make_image(
     return forgery, ".png", _png(forgery.image), forgery.image
 
 
-def _write_image(folder: Path, edition: Edition, split: Split, name: str, kind: Kind) -> Row:
+def _write_image(folder: Path, edition: Edition, split: Split, name: str, *, kind: Kind) -> Row:
     forgery, suffix, data, pixels = make_image(edition, split, name, kind)
     image_path = f"images/{name}{suffix}"
     _write(folder / image_path, data)

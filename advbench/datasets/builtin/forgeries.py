@@ -59,11 +59,11 @@ def make_forgery(
         return Forgery(host, np.zeros((size, size), dtype=bool), host_photo, notes)
     region = random_region(size, rng)
     if kind == "splice":
-        pasted = _splice(host, history, region, photographs, rng, notes)
+        pasted = _splice(host, history, region, photographs, rng=rng, notes=notes)
     elif kind == "copymove":
         pasted = _copy_move(host, region, rng, notes)
     else:
-        pasted = _removal(host, history, region, rng, notes)
+        pasted = _removal(host, history, region, rng, notes=notes)
     return Forgery(blend(host, pasted, region, rng), region, host_photo, notes)
 
 
@@ -91,6 +91,7 @@ def _splice(
     history: History,
     region: Mask,
     photographs: Sequence[Source],
+    *,
     rng: np.random.Generator,
     notes: list[str],
 ) -> Image:
@@ -132,7 +133,7 @@ def _copy_move(host: Image, region: Mask, rng: np.random.Generator, notes: list[
     dy, dx = (
         int(v) for v in rng.integers(size // 4, size // 2, 2) * (2 * rng.integers(0, 2, 2) - 1)
     )
-    moved = _resample(host, scale / 100, math.radians(angle), (dy, dx), _centre(region))
+    moved = _resample(host, scale / 100, math.radians(angle), (dy, dx), centre=_centre(region))
     notes.append(f"copied from {dy:+d},{dx:+d} scale {scale}% angle {angle}")
     if rng.integers(0, 2):
         sigma = int(rng.integers(40, 91)) / 100
@@ -142,7 +143,7 @@ def _copy_move(host: Image, region: Mask, rng: np.random.Generator, notes: list[
 
 
 def _removal(
-    host: Image, history: History, region: Mask, rng: np.random.Generator, notes: list[str]
+    host: Image, history: History, region: Mask, rng: np.random.Generator, *, notes: list[str]
 ) -> Image:
     method = (cv2.INPAINT_TELEA, cv2.INPAINT_NS)[rng.integers(0, 2)]
     radius = int(rng.integers(3, 7))
@@ -165,6 +166,7 @@ def _resample(
     scale: float,
     angle: float,
     shift: tuple[int, int],
+    *,
     centre: tuple[int, int] | None = None,
 ) -> Image:
     """Scale and turn about ``centre`` and fetch from ``shift`` away, in fixed point."""

@@ -43,7 +43,7 @@ def make_forgery(
         image = noisy(image, _draw_noise(rng, notes), rng)
     else:
         region = random_region(size, rng)
-        image = _forge(kind, host, region, photographs, rng, notes)
+        image = _forge(kind, host, region, photographs, rng=rng, notes=notes)
     if rng.integers(0, 2):
         image = process(image, rng, notes)
     return Forgery(image, region, source, notes)
@@ -54,13 +54,14 @@ def _forge(
     host: Image,
     region: Mask,
     photographs: Sequence[Source],
+    *,
     rng: np.random.Generator,
     notes: list[str],
 ) -> Image:
     traces = draw_traces(kind, rng)
     notes.append(f"traces {'+'.join(traces)}")
     if kind == "splice":
-        pasted = _donor(host, region, traces, photographs, rng, notes)
+        pasted = _donor(host, region, traces, photographs, rng=rng, notes=notes)
     elif kind == "copymove":
         pasted = _moved(host, region, rng, notes)
     else:
@@ -72,7 +73,7 @@ def _forge(
     if "jpeg" in traces:
         host, pasted = _two_histories(host, pasted, rng, notes)
     if "seam" in traces:
-        composed = visible_seam(host, pasted, region, rng, notes)
+        composed = visible_seam(host, pasted, region, rng, notes=notes)
     else:
         composed = soft_seam(host, pasted, region, rng)
     if "jpeg" not in traces:
@@ -90,6 +91,7 @@ def _donor(
     region: Mask,
     traces: Sequence[Trace],
     photographs: Sequence[Source],
+    *,
     rng: np.random.Generator,
     notes: list[str],
 ) -> Image:
@@ -102,7 +104,7 @@ def _donor(
         notes.append("colours matched")
     if "resampling" in traces:
         scale, angle = _scale(rng), int(rng.integers(-30, 31))
-        donor = resampled(donor, region, scale, angle, (0, 0))
+        donor = resampled(donor, region, scale, angle, shift=(0, 0))
         notes.append(f"resampled {scale}% angle {angle}")
     return donor
 
@@ -114,7 +116,7 @@ def _moved(host: Image, region: Mask, rng: np.random.Generator, notes: list[str]
     signs = 1 - 2 * rng.integers(0, 2, 2)
     dy, dx = (int(v) for v in rng.integers(size // 4, size // 2, 2) * signs)
     notes.append(f"copied from {dy:+d},{dx:+d} scale {scale}% angle {angle}")
-    return resampled(host, region, scale, angle, (dy, dx))
+    return resampled(host, region, scale, angle, shift=(dy, dx))
 
 
 def _inpainted(host: Image, region: Mask, rng: np.random.Generator, notes: list[str]) -> Image:

@@ -118,7 +118,7 @@ def _package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _skimage(name: str, split: Split, sha256: str, licence: str, group: str = "") -> Photograph:
+def _skimage(name: str, split: Split, sha256: str, licence: str, *, group: str = "") -> Photograph:
     stem = name.partition(".")[0]
     return Photograph(stem, split, "skimage", f"data/{name}", sha256, licence, group or stem)
 
@@ -132,8 +132,8 @@ _UNSTATED = "not stated (scikit-image)"
 PHOTOGRAPHS = (
     _skimage("astronaut.png", "train", "88431cd9653ccd53", _PD),
     _skimage("coffee.png", "train", "cc02f8ca188b167c", _CC0),
-    _skimage("motorcycle_left.png", "train", "db18e9c415761740", _UNSTATED, "motorcycle"),
-    _skimage("motorcycle_right.png", "train", "5fc913ae870e42a4", _UNSTATED, "motorcycle"),
+    _skimage("motorcycle_left.png", "train", "db18e9c415761740", _UNSTATED, group="motorcycle"),
+    _skimage("motorcycle_right.png", "train", "5fc913ae870e42a4", _UNSTATED, group="motorcycle"),
     _skimage("rocket.jpg", "train", "c2dd0de7c538df8d", _PD),
     _skimage("retina.jpg", "train", "38a07f36f27f095e", _CC0),
     _skimage("brick.png", "train", "7966caf324f6ba84", _CC0),

@@ -50,6 +50,7 @@ def resampled(
     region: Mask,
     scale: int,
     angle: int,
+    *,
     shift: tuple[int, int],
 ) -> Image:
     """Fetch the region from ``shift`` pixels away, scaled to ``scale`` % and turned by ``angle``
@@ -107,7 +108,7 @@ def soft_seam(host: Image, pasted: Image, region: Mask, rng: np.random.Generator
 
 
 def visible_seam(
-    host: Image, pasted: Image, region: Mask, rng: np.random.Generator, notes: list[str]
+    host: Image, pasted: Image, region: Mask, rng: np.random.Generator, *, notes: list[str]
 ) -> Image:
     """Paste with a hard edge, with a line of other brightness, or with a smeared edge."""
     how = ("hard", "line", "smeared")[rng.integers(0, 3)]

@@ -64,6 +64,7 @@ def import_found(
     folder: Path,
     name: str,
     split: Split | None = None,
+    *,
     allow_exclude: bool = False,
     listed: int | None = None,
     others: Sequence[Path] = (),
@@ -104,7 +105,7 @@ def import_found(
         fingerprints = {one.row.sample_id: one.fingerprint for one in examined if not one.problem}
         sources = {one.row.sample_id: one.candidate.sources for one in examined}
         shared = overlaps(rows, fingerprints, sources, others)
-    report = build_report(name, found, examined, rows, faults, shared, listed)
+    report = build_report(name, found, examined, rows, faults=faults, shared=shared, listed=listed)
     if stop:
         raise ImportRefusedError(found.root, faults, total, report)
     excluded = {one.row.image: one.problem.reason for one in examined if one.problem}
@@ -119,7 +120,7 @@ def import_found(
         write_fingerprints(folder, fingerprints)
         write_atomically(folder / REPORT_FILE, f"{text}\n".encode("utf-8", "backslashreplace"))
         # Last, since it ends with dataset.json, by which a dataset is seen.
-        info = _write_manifest(found, folder, name, kept, redistribution)
+        info = _write_manifest(found, folder, name, kept, redistribution=redistribution)
     return Imported(info, excluded, report)
 
 
@@ -213,7 +214,7 @@ def _write_masks(folder: Path, examined: Sequence[Examined]) -> None:
 
 
 def _write_manifest(
-    found: Found, folder: Path, name: str, rows: Sequence[Row], redistribution: str | None
+    found: Found, folder: Path, name: str, rows: Sequence[Row], *, redistribution: str | None
 ) -> DatasetInfo:
     layout = found.layout
     licence = dict(layout.licence)

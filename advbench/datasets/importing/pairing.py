@@ -30,6 +30,7 @@ def pair(
     masks: Mapping[Path, str],
     renames: Mapping[str, str],
     swapped: Key,
+    *,
     number: Key | None,
 ) -> dict[Path, Paired]:
     """Each image's mask: same stem, ids in another order, table of renames, running number.

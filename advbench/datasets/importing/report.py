@@ -22,6 +22,7 @@ def build_report(
     found: Found,
     examined: Sequence[Examined],
     rows: Sequence[Row],
+    *,
     faults: Sequence[Fault],
     shared: Sequence[Overlap],
     listed: int | None,

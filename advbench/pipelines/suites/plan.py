@@ -141,6 +141,7 @@ def make_plan(
     out: Path,
     load_dataset: LoadDataset,
     load_victim: LoadVictim,
+    *,
     progress: Progress = lambda what, done, total: None,
     memory: int | None = None,
     processes: int = 1,
@@ -172,7 +173,7 @@ def make_plan(
         plan.device = device_name(victim.device)
         for dataset in datasets:
             where = f"{name} on {dataset.id}"
-            stage = _tried(where, plan, partial(_stage, suite, dataset, victim, out, plan))
+            stage = _tried(where, plan, partial(_stage, suite, dataset, victim, out, plan=plan))
             if stage is not None:
                 plan.stages.append(stage)
         progress(f"measuring {name}", number + 1, len(suite.victims))
@@ -233,7 +234,7 @@ def _peak(making: generate.Request) -> int:
     return held + (1 + variants) * shard
 
 
-def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, plan: Plan) -> Stage:
+def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, *, plan: Plan) -> Stage:
     making, scoring = requests(suite, dataset, victim, out)
     if suite.numerics != "exact":
         check_agreement(making)

@@ -62,14 +62,14 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
     cheapest = min(request.attacks, key=lambda attack: attack.brief().passes())
     copies = min(BatchRunner(request.victim.device).images_at_once, len(rows))
     if request.victim.working_side is None and rows[-1] != typical:
-        _attack(cheapest.brief(), request, *_pair(request, rows[-1]), copies)
+        _attack(cheapest.brief(), request, *_pair(request, rows[-1]), copies=copies)
     image, truth = _pair(request, typical)
     per_gradient, attacked = {}, image
     for attack in request.attacks:
         # The first call does not count: it may take a thousand times as long, for imports.
-        attacked = _attack(attack.brief(), request, image, truth, copies)
+        attacked = _attack(attack.brief(), request, image, truth, copies=copies)
         brief = attack.brief(STEPS)
-        seconds = _seconds(partial(_attack, brief, request, image, truth, copies))
+        seconds = _seconds(partial(_attack, brief, request, image, truth, copies=copies))
         per_gradient[attack.label] = seconds / (copies * max(1, brief.passes()))
     sample = Sample(typical.sample_id, "", "", attacked, image, truth)
     fixed = request.victim.working_side is not None
@@ -94,7 +94,9 @@ def _pair(request: Request, row: Row) -> tuple[Image, Mask]:
     return image, request.dataset.mask(row)
 
 
-def _attack(attack: Attack, request: Request, image: Image, truth: Mask, copies: int = 1) -> Image:
+def _attack(
+    attack: Attack, request: Request, image: Image, truth: Mask, *, copies: int = 1
+) -> Image:
     """One adversarial image, of whichever intensity comes first, out of so many copies."""
     results = attack.run(
         request.victim,

@@ -48,6 +48,7 @@ def run(
     name: str,
     plan: Plan,
     out: Path,
+    *,
     load_dataset: LoadDataset,
     load_victim: LoadVictim,
     progress: Progress = lambda what, done, total: None,

@@ -75,6 +75,7 @@ class Suite(AttackGrid, DefenseGrid):
         victims: Sequence[str] = (),
         limit: int | None = None,
         weights: Mapping[str, str] | None = None,
+        *,
         ansm_weights: Sequence[str] = (),
     ) -> Self:
         """A part of the suite, with a user's own checkpoints.

@@ -120,7 +120,7 @@ def test_planning_writes_nothing(planned, tmp_path):
     assert not out.exists()
 
 
-def test_what_is_there_is_not_planned_again(planned, ran, small_dataset, toy, tmp_path):
+def test_what_is_there_is_not_planned_again(planned, ran, small_dataset, toy, *, tmp_path):
     out = tmp_path / "out"
     making, scoring = requests(SUITE, small_dataset, toy, out)
     generate(replace(making, attacks=making.attacks[:1], rows=making.rows[:2]))
@@ -222,7 +222,7 @@ def test_the_largest_image_is_tried_as_often_as_it_is_held(planned, small_datase
     """Side by side, as the run has them."""
     tried, real = [], probe._attack
 
-    def attack(attack, request, image, truth, copies=1):
+    def attack(attack, request, image, truth, *, copies=1):
         tried.append((image.shape[0] * image.shape[1], copies))
         return real(attack, request, image, truth, copies)
 

@@ -55,7 +55,9 @@ def test_every_setting_arrives(write, tmp_path):
 
 def test_a_part_of_a_suite(write):
     suite = read_suite(write(TEXT))
-    part = suite.narrowed(["mine"], ["code"], 1, {"code": "own.pt"}, ["net.safetensors"])
+    part = suite.narrowed(
+        ["mine"], ["code"], 1, {"code": "own.pt"}, ansm_weights=["net.safetensors"]
+    )
     assert (part.datasets, list(part.victims), part.limit) == (("mine",), ["code"], 1)
     assert part.victims["code"].weights == "own.pt"
     assert part.defenses["ansm"]["weights"] == ("net.safetensors",)

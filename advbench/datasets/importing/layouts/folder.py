@@ -24,6 +24,7 @@ def import_folder(
     folder: Path,
     name: str,
     images: str | None = None,
+    *,
     masks: str | None = None,
     split: Split = "test",
     allow_exclude: bool = False,
@@ -32,7 +33,7 @@ def import_folder(
     """:func:`find`, then :func:`import_found`: a manifest of ``path`` written into ``folder``."""
     check_name(name)
     found = find(path, images, masks)
-    return import_found(found, folder, name, split, allow_exclude, progress=progress)
+    return import_found(found, folder, name, split, allow_exclude=allow_exclude, progress=progress)
 
 
 def find(

@@ -35,6 +35,7 @@ def find(
     path: Path,
     images: str | None = None,
     masks: str | None = None,
+    *,
     inverted: Path | None = None,
     mask_suffix: str | None = None,
 ) -> Found:
