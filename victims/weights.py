@@ -72,8 +72,8 @@ def load_network_weights(
             f"{victim} ({size}): no built-in weights of that size; give --weights PATH"
         )
     sha256, content = read_checkpoint(path)
-    if source == "builtin" and not own_card(path, sha256):
-        raise AdvbenchError(f"{path}: not the bytes that advbench ships; install advbench again")
+    if source == "builtin":
+        refuse_unlike_its_card(path, sha256)
     own = network.state_dict()
     state = _unwrapped(content, own, dead_keys)
     differences = _differences(own, state)
@@ -90,6 +90,16 @@ def label_of(path: Path, sha256: str) -> str:
     """The label of the card beside the file where its sum agrees, else ``file:…``."""
     label = own_card(path, sha256).get("label")
     return label if isinstance(label, str) else f"file:{sha256[:12]}"
+
+
+def refuse_unlike_its_card(path: Path, sha256: str) -> None:
+    """Check a shipped file against the sum in its card.
+
+    Raises:
+        AdvbenchError: one of the two is not what was shipped.
+    """
+    if not own_card(path, sha256):
+        raise AdvbenchError(f"{path}: not the bytes that advbench ships; install advbench again")
 
 
 def own_card(path: Path, sha256: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError, NoNetworkError
 from advbench.files import file_sha256, user_path
-from advbench.victims.weights import card_of, own_card
+from advbench.victims.weights import card_of, own_card, refuse_unlike_its_card
 
 
 class ANSM(Defense):
@@ -43,10 +43,13 @@ class ANSM(Defense):
 
         Raises:
             NoNetworkError: none of the files is for it.
-            AdvbenchError: no such file, or not one of ANSM.
+            AdvbenchError: no such file, not one of ANSM, or a shipped one that was changed.
         """
         bound = self.model_copy()
-        bound._sha256, bound._network = read_network(self._path_for(victim))
+        path = self._path_for(victim)
+        bound._sha256, bound._network = read_network(path)
+        if not self.weights:
+            refuse_unlike_its_card(path, bound._sha256)
         return bound
 
     def variant_spec(self, strength: float | None) -> dict[str, Any]:

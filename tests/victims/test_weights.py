@@ -444,3 +444,18 @@ def test_size_is_what_the_card_says(tmp_path):
     (tmp_path / "mine.json").unlink()
     with pytest.raises(AdvbenchError, match="--size small"):
         advbench.load_victim("ifosn", weights=str(tmp_path / "mine.safetensors"))
+
+
+def test_damaged_shipped_weights_are_refused(tmp_path, monkeypatch):
+    """One flipped bit of a weight: never loaded under another label."""
+    real = builtin_path("ifosn", "small")
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / f"ifosn-small{suffix}").write_bytes(real.with_suffix(suffix).read_bytes())
+    path = tmp_path / "ifosn-small.safetensors"
+    monkeypatch.setattr("advbench.victims.weights.builtin_path", lambda *_: path)
+    assert advbench.load_victim("ifosn").weights.label == "builtin"
+    flipped = bytearray(path.read_bytes())
+    flipped[-10] ^= 4
+    path.write_bytes(flipped)
+    with pytest.raises(AdvbenchError, match=r"ifosn-small\.safetensors: not the bytes that"):
+        advbench.load_victim("ifosn")

@@ -108,6 +108,11 @@ def test_without_weights_the_shipped_ones_are_asked_for(monkeypatch, folder, tmp
     with torch.no_grad():
         found = ANSM.create().for_victim(ONE).defend(images, None, [()])
         assert torch.equal(found, disturbed(0)(images))
+    shipped = tmp_path / "pretrained" / "toy-small.safetensors"
+    flipped = bytearray(shipped.read_bytes())
+    flipped[-9] ^= 1
+    shipped.write_bytes(flipped)
+    assert "toy-small.safetensors: not the bytes that advbench ships" in refusal(ANSM.create())
     text = refusal(ANSM.create(), OTHER)
     assert "trained for other weights than aaaaaaaaaaaa" in text
     assert "train ansm --victim toy --victim-size small --weights CHECKPOINT, and" in text
