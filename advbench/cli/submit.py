@@ -13,6 +13,7 @@ import click
 from advbench.cli.options import (
     device_option,
     json_option,
+    named,
     out_option,
     plugin_option,
     several,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("defense")
 @click.option("--to", type=click.Path(path_type=Path), required=True, help="The archive to write.")
-@click.option("--dataset", default="builtin", show_default=True)
+@named("--dataset", default="builtin", show_default=True)
 @click.option("--title", default="", help="What the defense is, in a line.")
 @click.option("--reference", default="", help="A paper or an address.")
 @click.option("--contact", default="", help="Whom to ask.")
