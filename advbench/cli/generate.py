@@ -15,6 +15,7 @@ from advbench.cli.options import (
     engine_options,
     json_option,
     limit_option,
+    named,
     out_option,
     parse_settings,
     plugin_option,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of a random defense, in each gradient through it.",
 )
-@click.option("--surrogate", metavar="VICTIM", help="Attack this victim in place of each --victim.")
+@named("--surrogate", metavar="VICTIM", help="Attack this victim in place of each --victim.")
 @click.option(
     "--images",
     type=click.Choice(["forged", "authentic", "all"]),
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="An authentic image is attacked to be marked.",
 )
-@click.option("--dataset", default="builtin", show_default=True, help="Name or folder.")
+@named("--dataset", default="builtin", show_default=True, help="Name or folder.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test")
 @limit_option
 @weights_option

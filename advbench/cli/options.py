@@ -14,7 +14,7 @@ import click
 
 from advbench.errors import AdvbenchError
 from advbench.files import user_path
-from advbench.registry import add_plugin
+from advbench.registry import add_plugin, families
 from advbench.texts import parse_json
 
 if TYPE_CHECKING:
@@ -31,9 +31,35 @@ def _split(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> 
     return tuple(dict.fromkeys(parts))
 
 
+# Options that take names of plug-ins, and of which family.
+_FAMILIES = {
+    **{family: family for family in ("attack", "dataset", "defense", "victim")},
+    "through": "defense",
+    "surrogate": "victim",
+}
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the last of comma-separated names from the registry that the option is of."""
+    before, comma, last = incomplete.rpartition(",")
+    family = _FAMILIES[param.opts[0].removeprefix("--")]
+    names = next(registry.names() for registry in families() if registry.kind == family)
+    out = ctx.params.get("out") or Path("advbench-data")
+    if family == "dataset" and (out / "datasets").is_dir():
+        names = sorted({*names, *(path.name for path in (out / "datasets").iterdir())})
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def named(*names: str, **settings: Any) -> Callable[[F], F]:
+    """An option; one that takes the name of a plug-in completes it in the shell."""
+    if names[0].removeprefix("--") in _FAMILIES:
+        settings["shell_complete"] = _complete
+    return click.option(*names, **settings)
+
+
 def several(*names: str, **settings: Any) -> Callable[[F], F]:
     """An option that takes several values, repeated or comma-separated."""
-    return click.option(*names, multiple=True, callback=_split, **settings)
+    return named(*names, multiple=True, callback=_split, **settings)
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[float, ...]:

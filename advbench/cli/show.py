@@ -11,6 +11,7 @@ import click
 from advbench.cli.options import (
     UserPath,
     device_option,
+    named,
     out_option,
     plugin_option,
     seed_option,
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 @click.argument("images", nargs=-1)
 @click.option("--to", type=UserPath(), help="PNG or PDF [OUT/show.png].")
 @several("--mask", metavar="PATH", help="Masks of image files, in their order.")
-@click.option("--dataset", default="builtin", show_default=True, help="Of images given by name.")
-@click.option("--victim", default="ifosn", show_default=True, help="Whose maps are drawn.")
+@named("--dataset", default="builtin", show_default=True, help="Of images given by name.")
+@named("--victim", default="ifosn", show_default=True, help="Whose maps are drawn.")
 @several("--attack", help="Attacks, or variants such as pgd-3 [all stored ones; pgd for files].")
 @several_numbers("--eps", help="Intensities φ in 1/255, for files [3].")
 @several_numbers("--steps", help="Intensities of cw, for files [50].")

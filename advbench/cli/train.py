@@ -12,6 +12,7 @@ from advbench.cli.options import (
     UserPath,
     device_option,
     limit_option,
+    named,
     out_option,
     parse_settings,
     plugin_option,
@@ -28,7 +29,7 @@ def train() -> None:
 @train.command()
 @click.argument("name")
 @click.option("--size", type=click.Choice(["small", "full"]), default="small", show_default=True)
-@click.option("--dataset", default="builtin", show_default=True, help="Name or folder.")
+@named("--dataset", default="builtin", show_default=True, help="Name or folder.")
 @click.option(
     "--to",
     type=UserPath(file_okay=False),
@@ -98,13 +99,13 @@ def victim(
 
 
 @train.command()
-@click.option("--victim", "name", required=True, help="The victim that it is to protect.")
+@named("--victim", "name", required=True, help="The victim that it is to protect.")
 @click.option("--size", type=click.Choice(["small", "full"]), help="Of ANSM [the victim's].")
 @click.option(
     "--victim-size", type=click.Choice(["small", "full"]), help="[small for built-in weights]"
 )
 @weights_option
-@click.option("--dataset", default="builtin", show_default=True, help="Name or folder.")
+@named("--dataset", default="builtin", show_default=True, help="Name or folder.")
 @click.option(
     "--to",
     type=UserPath(file_okay=False),
