@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+from advbench.escaping import visible
+
 
 class AdvbenchError(Exception):
     """A fault of the input or the environment, told in one line that names the remedy."""
 
     def __init__(self, message: str) -> None:
-        # A file's name may hold line breaks.
-        super().__init__(message.replace("\n", "\\n").replace("\r", "\\r"))
+        # Names of files and tensors may hold line breaks and codes that steer a terminal.
+        super().__init__(visible(message))
 
 
 class DamagedShardError(AdvbenchError):

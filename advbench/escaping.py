@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 # Control, format (bidirectional marks, zero width), surrogate, line and paragraph separators.
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _JOINER = "\u200d"  # within emoji of several parts
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$>-])")
+# Anywhere; underscores but within a word; and what starts a heading, quotation, list or rule.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)|^[#>+=-]")
+_NUMBERED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -46,7 +48,7 @@ def markdown(value: object) -> str:
     """Text that starts no heading, link, image, table cell, code or HTML in Markdown."""
     text = " ".join(visible(" ".join(str(value).split())).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKDOWN.sub(r"\\\1", text)
+    return _NUMBERED.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\g<0>", text))
 
 
 def markdown_code(value: object) -> str:

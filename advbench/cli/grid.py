@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ def terminal(stderr: bool = False) -> Console:
     """Open a console as wide as the terminal, or 80 columns."""
     from rich.console import Console
 
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH)
+    # Names hold no markup: [edit] and :smile: are text.
+    plain = partial(Console, stderr=stderr, markup=False, emoji=False)
+    console = plain()
+    return console if console.is_terminal else plain(width=WIDTH)
 
 
 def show(

@@ -15,6 +15,7 @@ import advbench
 from advbench.cli.groups import Group
 from advbench.cli.interrupts import MESSAGE, Stopped, end_now, prompt_end
 from advbench.errors import AdvbenchError, first_line, from_os_error
+from advbench.escaping import visible
 from advbench.plugins import from_plugin
 
 # Verb → its module, and its line in the help, so that the help imports none of them.
@@ -140,5 +141,5 @@ def _takes_any_text(stream: TextIO) -> None:
 def _fail(message: str, code: int, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
-    click.echo(f"advbench: error: {' '.join(message.split())}", err=True)
+    click.echo(f"advbench: error: {visible(' '.join(message.split()))}", err=True)
     sys.exit(code)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from advbench.escaping import visible
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -38,7 +40,7 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
             self._bar = rich.progress.Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[unit]}"),
@@ -52,6 +54,7 @@ class Progress:
         """A line that stays."""
         if self._quiet:
             return
+        text = visible(text)
         if self._bar:
             self._bar.console.print(text, highlight=False, markup=False)
         else:

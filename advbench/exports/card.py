@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 import advbench
+from advbench.escaping import markdown, markdown_address, markdown_code
 from advbench.exports.columns import Column
 from advbench.exports.format import Format
 from advbench.exports.ledger import Ledger, Made, setting_rows
@@ -36,7 +37,7 @@ def card(
         undefined=jinja2.StrictUndefined,
         autoescape=False,
     )
-    environment.filters["cell"] = _cell
+    environment.filters |= {"cell": markdown, "code": markdown_code, "address": markdown_address}
     template = resources.files("advbench.exports").joinpath("card.md.jinja").read_text("utf-8")
     return environment.from_string(template).render(
         front_matter=_yaml(form.front_matter(groups)),
@@ -67,7 +68,7 @@ def known_issues(groups: Sequence[Group], terms: Mapping[str, Terms], ledger: Le
     for name, label in sorted(labels):
         if label == "builtin":
             issues.append(
-                f"victim {name}: its weights are `builtin`, trained on advbench's built-in data "
+                f"victim {name}: its weights are builtin, trained on advbench's built-in data "
                 "and knowing nothing else; figures made with them belong in no table with "
                 "published ones"
             )
@@ -118,11 +119,6 @@ def _examples(
             with_images, {"what": group.dataset, "code": form.example(group, with_images)}
         )
     return list(found.values())
-
-
-def _cell(value: object) -> str:
-    """Text that cannot end a cell or a line of a table."""
-    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _yaml(values: Mapping[str, object]) -> str:

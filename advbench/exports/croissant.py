@@ -84,7 +84,6 @@ def croissant(
     """
     plain = [
         FileObject("metadata.csv", "one row an adversarial image", "text/csv"),
-        FileObject("SHA256SUMS", "sha256 of every file, for sha256sum -c", "text/plain"),
     ]
     csv_table = Table("adversarial", "one record an adversarial image", "metadata.csv", columns, ())
     records = [_table(csv_table, "fileObject")]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import advbench
+from advbench.escaping import csv_text
 from advbench.exports.card import card
 from advbench.exports.columns import COLUMNS, Row
 from advbench.exports.croissant import About, croissant
@@ -77,7 +78,7 @@ def export(request: Request, progress: Progress = lambda done, total: None) -> S
         terms = terms_of(groups, request.out, request.include_images)
         form = format_of(request.format)(folder, request.shard_bytes)
         ledger = _write(form, groups, terms, progress)
-        sums, files, size = _write_sums(folder)
+        sums = _sums(folder)
         known = made(groups)
         about = _about(request, groups, terms, ledger, known=known)
         columns = [*COLUMNS, *form.locations]
@@ -85,6 +86,7 @@ def export(request: Request, progress: Progress = lambda done, total: None) -> S
         (folder / "croissant.json").write_text(text, encoding="utf-8")
         text = card(form, groups, terms, ledger, made=known, columns=columns, url=request.url)
         (folder / "README.md").write_text(text, encoding="utf-8")
+        files, size = _write_sums(folder, sums)
     return Summary(
         ledger.images,
         len(ledger.photographs),
@@ -120,26 +122,35 @@ def _metadata(form: Format) -> Iterator[Callable[[Row], object]]:
         names = [column.name for column in (*COLUMNS, *form.locations)]
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
-        yield writer.writerow
+        yield lambda row: writer.writerow(
+            {
+                key: csv_text(value) if isinstance(value, str) else value
+                for key, value in row.items()
+            }
+        )
 
 
-def _write_sums(folder: Path) -> tuple[dict[str, str], int, int]:
-    """``SHA256SUMS`` over what is there.
+def _sums(folder: Path) -> dict[str, str]:
+    """sha256 by path of every file that is there but PNGs, of which there may be very many."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".png")
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in paths}
+
+
+def _write_sums(folder: Path, known: Mapping[str, str]) -> tuple[int, int]:
+    """Write ``SHA256SUMS`` over every file but itself.
+
+    Args:
+        known: hashes that were taken already.
 
     Returns:
-        sha256 by path of every file but PNGs (there may be very many), how many files, how large.
+        how many files, how large.
     """
-    sums, size = {}, 0
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     with (folder / "SHA256SUMS").open("w", encoding="utf-8") as file:
         for path in paths:
-            name, digest = path.relative_to(folder).as_posix(), file_sha256(path)
-            file.write(f"{digest}  {name}\n")
-            size += path.stat().st_size
-            if path.suffix != ".png":
-                sums[name] = digest
-    sums["SHA256SUMS"] = file_sha256(folder / "SHA256SUMS")
-    return sums, len(paths), size
+            name = path.relative_to(folder).as_posix()
+            file.write(f"{known.get(name) or file_sha256(path)}  {name}\n")
+    return len(paths) + 1, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _about(

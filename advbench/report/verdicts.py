@@ -20,6 +20,13 @@ class Verdict:
     subject: str
     text: str
 
+    @property
+    def sentence(self) -> str:
+        """The text as a sentence; a variant that it begins with keeps its name."""
+        first = self.text.partition(" ")[0]
+        start = self.text[:1] if "-" in first else self.text[:1].upper()
+        return f"{start}{self.text[1:]}."
+
 
 # What each gate asks, as a heading.
 _GATES = {

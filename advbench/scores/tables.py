@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from advbench.escaping import csv_text
 from advbench.files import write_atomically
 from advbench.scores.cells import ATTACKS, CELL, VICTIM, Cells, in_papers_order, key_of, measure
 from advbench.scores.floors import FLOORS, with_floors
@@ -111,6 +112,10 @@ def _sorted(table: pd.DataFrame) -> pd.DataFrame:
 def as_csv(table: pd.DataFrame) -> bytes:
     """The file of a table: RP to 2 digits, other scores to 4."""
     rounded = table.copy()
+    for column in rounded.select_dtypes(["object", "string"]).columns:
+        rounded[column] = rounded[column].map(
+            lambda value: csv_text(value) if isinstance(value, str) else value
+        )
     for column in rounded.select_dtypes("float").columns:
         digits = 2 if column.endswith(("rp", "rp_low", "rp_high")) else 4
         if column not in ("intensity", "strength"):

@@ -56,7 +56,7 @@ def test_what_is_printed(store, tmp_path, advbench_command):
     assert verified.removeprefix("content sha256 ") in (tmp_path / "a" / "README.md").read_text()
     ran = advbench_command("export", "png", "--to", tmp_path / "b", "--out", store.out, "--json")
     found = json.loads(ran.out)
-    assert (found["images"], found["photographs"], found["files"]) == (12, 3, 13)
+    assert (found["images"], found["photographs"], found["files"]) == (12, 3, 16)
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,8 @@ def test_the_card_tells_what_a_reader_must_know(exported, store):
         "redistribution: yes",
         "id: CC-BY-4.0",
         "citation: Nobody, Nothing, 2026",
-        "data: none of it is | real",
-        "victim ifosn: its weights are `builtin`",
+        "data: none of it is \\| real",
+        "victim ifosn: its weights are builtin",
         "data: 3 photographs have a mask of another size",
         "Made with advbench 0.1.0 on cpu",
     ):
