@@ -26,7 +26,7 @@ class Stored:
 
     Args:
         entries: all shards.
-        identity: the victim, as in shards' settings.
+        identity: the victim, as in shards' settings or, without its source, in records.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Stored:
             for entry in entries
             if entry.settings.kind == ADVERSARIAL
             and entry.settings.dataset == dataset
-            and entry.settings.victim == identity
+            and identity.items() <= (entry.settings.victim or {}).items()
         ]
         spaces = {entry.settings.space for entry in attacked}
         self.originals = Originals(
