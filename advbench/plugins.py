@@ -59,7 +59,7 @@ def from_plugin(error: BaseException) -> AdvbenchError | None:
 
 
 def _is_at(name: str, path: Path) -> bool:
-    """Whether importing a name comes to a file."""
+    """Tell whether importing a name comes to a file."""
     if name in sys.modules:
         found = getattr(sys.modules[name], "__file__", None)
     else:

@@ -70,7 +70,7 @@ def with_file_sums(value: Any) -> Any:
 
 
 def _is_foreign(base: type, plugin: type) -> bool:
-    """Whether a class is neither advbench's, Python's, nor of a library without the plug-in."""
+    """Tell whether a class is neither advbench's, Python's, nor of another library."""
     top, own = (each.__module__.partition(".")[0] for each in (base, plugin))
     if top == "advbench" or (top in sys.stdlib_module_names and top != "__main__"):
         return False

@@ -32,7 +32,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read what a JSON file holds.
 
     Raises:
         AdvbenchError: as :func:`read_text`, or no JSON, as with numbers of thousands of digits or
@@ -58,7 +58,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file holds.
+    """Read what a TOML file holds.
 
     Raises:
         AdvbenchError: as :func:`read_json`.

@@ -52,7 +52,7 @@ class _Wrapped(Attack):
 
     @property
     def suffix(self) -> str:
-        """What is added to the name of a variant."""
+        """Return what is added to the name of a variant."""
         raise NotImplementedError
 
     @property

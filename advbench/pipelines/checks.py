@@ -54,7 +54,7 @@ class Checked:
         )
 
     def left(self, images: Sequence[Tensor], seed: int = 0) -> float:
-        """What is left of the localization behind the defense: the mean F1 + MCC."""
+        """Measure what is left of the localization behind the defense: the mean F1 + MCC."""
         found = []
         for sample, image in zip(self.samples, images, strict=True):
             keys = self.cell.defense.keys([sample.sample_id], self.cell.strength, seed)

@@ -129,7 +129,7 @@ class AttackGrid(Config):
 
     @property
     def no_rows(self) -> str:
-        """What to say where there are none."""
+        """Tell what to say where there are none."""
         what = "" if self.images == "all" else f"{self.images} "
         return f"no {what}images in its {self.split} split"
 

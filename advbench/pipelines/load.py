@@ -41,7 +41,7 @@ def remember_import(folder: Path) -> None:
 
 
 def _imports() -> list[Path]:
-    """Where datasets were imported to on this machine, as far as is known."""
+    """List where datasets were imported to on this machine, as far as is known."""
     try:
         found = read_json(_imports_file())
     except (AdvbenchError, OSError):

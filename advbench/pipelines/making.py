@@ -121,7 +121,7 @@ def make_originals(request: Request, rows: Sequence[Row], report: Report) -> Non
 
 @dataclass(frozen=True)
 class Effect:
-    """How many images of a variant were left as they are, and how many gradients were zero."""
+    """Count the images of a variant that stayed as they were, and gradients that were zero."""
 
     images: int = 0
     unchanged: int = 0
@@ -142,7 +142,7 @@ class Effect:
         return Effect(**{name: mine[name] + theirs[name] for name in mine})
 
     def __str__(self) -> str:
-        """What is to be told of it; empty where all is as it should be."""
+        """Tell what is remarkable; empty where all is as it should be."""
         told = []
         if self.unchanged:
             told.append(f"{self.unchanged} of {self.images} images are as they were")

@@ -26,7 +26,7 @@ _RED = np.array([255, 0, 0], np.float32)
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one image, and the files that show it.
+    """Hold what was found in one image, and the files that show it.
 
     Attributes:
         marked: share of pixels in the mask.

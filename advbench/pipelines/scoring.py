@@ -47,7 +47,7 @@ class Cell:
 
     @cached_property
     def specification(self) -> dict[str, Any]:
-        """What is done to an image, with the SHA-256 of files and of foreign source."""
+        """Say what is done to an image, with the SHA-256 of files and of foreign source."""
         return defense_identity(self.defense, self.strength)
 
 

@@ -243,7 +243,7 @@ class ShardStore:
             remove_stale_temporaries(self.root)
 
     def _is_indexed(self) -> bool:
-        """Whether every shard has its row and every row its shard, as where nothing is there."""
+        """Tell whether every shard has its row and every row its shard."""
         known, paths = self._known(), self._paths()
         entries = self._readable("")
         return len(paths) == len(entries) == len(known) and all(
@@ -367,7 +367,7 @@ class ShardStore:
 
 
 def _signature(path: Path) -> Signature:
-    """What changes with a file."""
+    """Return what changes with a file."""
     try:
         status = path.stat()
     except OSError as error:

@@ -286,7 +286,7 @@ def _unscored(making: generate.Request, scoring: evaluate.Request, made: set[str
 
 
 def _cells_to_score(unscored: set[str], making: generate.Request, cells: Sequence[Cell]) -> int:
-    """How many cells that makes: an adaptive variant meets its own defense alone, and the originals
+    """Count the cells to score: an adaptive variant meets its own defense alone, and the originals
     meet that one too."""
     own = {
         attack.variant_name(intensity): attack.defense.variant_name(attack.strength)
