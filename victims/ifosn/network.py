@@ -13,12 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-try:
-    from timm.models.senet import SEBottleneck
-except ImportError:  # the module's name in earlier releases of timm
-    from timm.models.legacy_senet import SEBottleneck
-
 from advbench.victims.base import Size
+from advbench.victims.bottleneck import ResidualBottleneck
 
 
 @dataclass(frozen=True)
@@ -142,8 +138,8 @@ def _stage(inputs: int, planes: int, blocks: int, stride: int, *, widths: Widths
         nn.Conv2d(inputs, 4 * planes, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(4 * planes),
     )
-    first = SEBottleneck(inputs, planes, widths.groups, widths.reduction, stride, downsample)
-    others = [
-        SEBottleneck(4 * planes, planes, widths.groups, widths.reduction) for _ in range(1, blocks)
-    ]
+    shape = (2 * planes, 4 * planes, 4 * planes)
+    more = {"groups": widths.groups, "reduction": widths.reduction}
+    first = ResidualBottleneck(inputs, shape, stride=stride, downsample=downsample, **more)
+    others = [ResidualBottleneck(4 * planes, shape, **more) for _ in range(1, blocks)]
     return nn.Sequential(first, *others)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
 from advbench.victims.base import Size
+from advbench.victims.bottleneck import ResidualBottleneck
 
 _GRAY = (0.1140, 0.5870, 0.2989)
 _SOBEL = {
@@ -83,8 +83,13 @@ def _layer(inputs: int, planes: int, stride: int, dilations: tuple[int, ...]) ->
     downsample = nn.Sequential(
         nn.Conv2d(inputs, 4 * planes, 1, stride, bias=False), nn.BatchNorm2d(4 * planes)
     )
-    first = Bottleneck(inputs, planes, stride, downsample, dilation=dilations[0])
-    others = [Bottleneck(4 * planes, planes, dilation=dilation) for dilation in dilations[1:]]
+    shape = (planes, planes, 4 * planes)
+    first = ResidualBottleneck(
+        inputs, shape, stride=stride, dilation=dilations[0], downsample=downsample
+    )
+    others = [
+        ResidualBottleneck(4 * planes, shape, dilation=dilation) for dilation in dilations[1:]
+    ]
     return nn.Sequential(first, *others)
 
 
