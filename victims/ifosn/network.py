@@ -8,6 +8,7 @@ size is the same code with narrower and shallower settings.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -139,7 +140,7 @@ def _stage(inputs: int, planes: int, blocks: int, stride: int, *, widths: Widths
         nn.BatchNorm2d(4 * planes),
     )
     shape = (2 * planes, 4 * planes, 4 * planes)
-    more = {"groups": widths.groups, "reduction": widths.reduction}
-    first = ResidualBottleneck(inputs, shape, stride=stride, downsample=downsample, **more)
-    others = [ResidualBottleneck(4 * planes, shape, **more) for _ in range(1, blocks)]
+    block = partial(ResidualBottleneck, groups=widths.groups, reduction=widths.reduction)
+    first = block(inputs, shape, stride=stride, downsample=downsample)
+    others = [block(4 * planes, shape) for _ in range(1, blocks)]
     return nn.Sequential(first, *others)
