@@ -47,6 +47,7 @@ MODES: tuple[Numerics, ...] = ("exact", "fast", "bf16")
 @click.option("--seconds", type=click.FloatRange(min=0), default=330, show_default=True)
 @table_options
 def main(
+    *,
     names: tuple[str, ...],
     modes: tuple[Numerics, ...],
     batches: tuple[int, ...],
