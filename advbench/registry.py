@@ -211,6 +211,18 @@ ATTACKS = Registry(
             "extra",
         ),
     },
+    packages={
+        "advlib": Entry(
+            "advbench.attacks.advlib_adapter:advlib",
+            "an L∞ segmentation attack of adversarial-library, such as advlib:pdpgd",
+            "package adv_lib",
+        ),
+        "transferattack": Entry(
+            "advbench.attacks.transferattack_adapter:transferattack",
+            "a gradient attack of TransferAttack, such as transferattack:vmifgsm",
+            "package transferattack",
+        ),
+    },
 )
 
 VICTIMS = Registry(

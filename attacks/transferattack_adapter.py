@@ -1,0 +1,61 @@
+"""Gradient attacks of TransferAttack 1.0 (Trustworthy-AI-Group): ``transferattack:vmifgsm``.
+
+The package is no distribution: its folder has to be on ``PYTHONPATH``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+from torch import Tensor
+
+from advbench.attacks.package_attack import PackageAttack
+from advbench.attacks.torchattacks_adapter import TwoClasses
+from advbench.errors import AdvbenchError
+
+_FAMILIES = (".gradient.", ".input_transformation.")
+_STEPS = 10
+
+
+class TransferAttack(PackageAttack):
+    """An untargeted attack that follows gradients, of the pixels or of transformed images.
+
+    The step is φ over the number of steps, as the package has it for its own φ.
+    """
+
+    package: ClassVar[str] = "transferattack"
+    installation: ClassVar[str] = "put TransferAttack's folder on PYTHONPATH"
+
+    def passes(self) -> int:
+        return len(self.eps) * int(self.arguments.get("epoch", _STEPS))
+
+    def one(self, model: TwoClasses, image: Tensor, mask: Tensor, eps: float) -> Tensor:
+        found = self.imported("transferattack").load_attack_class(self.method)
+        surrogate = type(found.__name__, (found,), {"load_model": lambda attack, name: model})
+        known = inspect.signature(found).parameters
+        given = {"alpha": eps / _STEPS, "device": image.device} | self.arguments
+        given = {key: value for key, value in given.items() if key in known}
+        attack = surrogate("victim", epsilon=eps, **given)
+        return image + attack(image, mask)
+
+
+def transferattack(method: str) -> type[TransferAttack]:
+    """The attack class of ``transferattack:NAME``.
+
+    Raises:
+        AdvbenchError: the package is missing, or has no such attack by gradients.
+    """
+    name = f"transferattack:{method}"
+    made: type[TransferAttack] = type(
+        "Transfer", (TransferAttack,), {"name": name, "method": method, "__module__": __name__}
+    )
+    zoo = made.imported("transferattack").attack_zoo
+    known = [key for key, (path, _) in zoo.items() if path.startswith(_FAMILIES)]
+    if method not in known:
+        raise AdvbenchError(
+            f"attack {name}: "
+            + ("made for classifiers of images" if method in zoo else "unknown")
+            + f"; there are {', '.join(known)}"
+        )
+    return made
