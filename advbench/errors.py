@@ -11,13 +11,18 @@ if TYPE_CHECKING:
 
 from advbench.escaping import visible
 
+_LONGEST = 1500
+
 
 class AdvbenchError(Exception):
     """A fault of the input or the environment, told in one line that names the remedy."""
 
     def __init__(self, message: str) -> None:
-        # Names of files and tensors may hold line breaks and codes that steer a terminal.
-        super().__init__(visible(message))
+        # Names of files and tensors may hold line breaks and codes that steer a terminal, and a
+        # value that is quoted may be a whole book.
+        line = visible(message)
+        long = len(line) > _LONGEST
+        super().__init__(f"{line[: _LONGEST - 300]} … {line[-200:]}" if long else line)
 
 
 class DamagedShardError(AdvbenchError):

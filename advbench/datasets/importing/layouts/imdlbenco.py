@@ -39,7 +39,7 @@ def find(path: Path) -> Found:
         name = image.stem
         if stems[image.stem.casefold()] > 1:
             name = "_".join(image.relative_to(root).with_suffix("").parts)
-        missing = mask is not None and not mask.is_file()
+        missing = mask is not None and not os.path.isfile(mask)
         candidates.append(
             Candidate(
                 image,
@@ -53,7 +53,7 @@ def find(path: Path) -> Found:
                 else None,
             )
         )
-    masks = len({mask for _, mask in pairs if mask and mask.is_file()})
+    masks = len({mask for _, mask in pairs if mask and os.path.isfile(mask)})
     return Found(LAYOUT, root, tuple(candidates), masks)
 
 
