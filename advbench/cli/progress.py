@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import click
 
 from advbench.escaping import visible
+from advbench.progress import Count, Report
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -79,11 +79,11 @@ class Progress:
             amount = f"{done}/{total} {unit}".rstrip()
             click.echo(f"{what}: {amount}, {left:.0f} s left", err=True)
 
-    def counting(self, what: str, unit: str) -> Callable[[int, int], None]:
+    def counting(self, what: str, unit: str) -> Count:
         """:meth:`update` for callers that give done and total alone."""
         return lambda done, total: self.update(what, done, total, unit)
 
-    def measured_in(self, unit: str) -> Callable[[str, int, int], None]:
+    def measured_in(self, unit: str) -> Report:
         """:meth:`update` for callers that do not name a unit."""
         return lambda what, done, total: self.update(what, done, total, unit)
 

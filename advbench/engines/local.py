@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 from advbench.engines.units import Report, Work, WorkUnit, not_sent, once_each
 from advbench.errors import AdvbenchError
 from advbench.plugins import from_plugin
+from advbench.progress import Report as Progress
 from advbench.registry import add_plugin, added_plugins
 
 T = TypeVar("T")
 R = TypeVar("R")
-Progress = Callable[[str, int, int], None]
 
 # Deaths without a unit done in between, as when the system kills what takes too much memory.
 TRIES = 3

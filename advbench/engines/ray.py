@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 import math
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from advbench.engines.units import Work, WorkUnit, not_sent, once_each
 from advbench.errors import AdvbenchError, first_line
+from advbench.progress import Report as Progress
 
 T = TypeVar("T")
 R = TypeVar("R")
-Progress = Callable[[str, int, int], None]
 
 RETRIES = 20  # of a unit whose worker dies; what it had written whole is not lost with it
 

@@ -20,8 +20,7 @@ from advbench.exports.selection import Group, select
 from advbench.exports.target import whole_folder
 from advbench.exports.terms import Terms, terms_of
 from advbench.files import file_sha256
-
-Progress = Callable[[int, int], None]
+from advbench.progress import Count as Progress
 
 
 @dataclass(frozen=True)

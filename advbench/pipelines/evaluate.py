@@ -22,6 +22,7 @@ from advbench.errors import AdvbenchError, NoNetworkError
 from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Cell, Sample, Scorer
+from advbench.progress import Report as Progress
 from advbench.registry import DEFENSES
 from advbench.scores.protocols import Protocol
 from advbench.scores.records import Record, to_records
@@ -33,7 +34,6 @@ from advbench.shards.schema import ADVERSARIAL, ORIGINALS, Settings
 from advbench.shards.store import ShardStore
 from advbench.victims.base import Victim
 
-Progress = Callable[[str, int, int], None]
 LoadVictim = Callable[[dict[str, str]], Victim]
 
 

@@ -7,7 +7,6 @@ to what is there, and never makes an image twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +28,7 @@ from advbench.pipelines.making import (
     originals_settings,
     settings_of,
 )
+from advbench.progress import Report as Progress
 from advbench.shards.reader import Shard, ShardEntry
 from advbench.shards.schema import Settings
 
@@ -53,10 +53,6 @@ class Summary:
     seconds: float = 0.0
     agreement: str | None = None
     effects: dict[str, Effect] = field(default_factory=dict)
-
-
-# Called with what is being done, the passes done and all passes of the run.
-Progress = Callable[[str, int, int], None]
 
 
 def generate(

@@ -6,7 +6,7 @@ Whatever is there already, shards, networks or records, is reused, so a run that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from advbench.errors import AdvbenchError
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train_ansm import content_of, train_ansm
+from advbench.progress import Report as Progress
 from advbench.registry import ATTACKS
 from advbench.scores.protocols import protocol
 from advbench.scores.published import beside_published
@@ -65,8 +66,6 @@ ABLATIONS = {
     ),
 }
 FIXED = ("first", "depth", "target")
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,12 @@ from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, pixels_sha256, to_tensor
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train import examples
+from advbench.progress import Count as Progress
 from advbench.shards.reader import Shard
 from advbench.shards.store import ShardStore
 from advbench.training.data import Examples, at_working_size
 from advbench.training.loop import Report, Steps
 from advbench.victims.base import Victim
-
-Progress = Callable[[int, int], None]
 
 
 def train_ansm(

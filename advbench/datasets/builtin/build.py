@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from advbench.datasets.builtin.forgeries import KINDS, Forgery
 from advbench.datasets.decoding import MASK_RULE
 from advbench.datasets.manifest import Kind, Row, Split, write_manifest
 from advbench.images import Image, mask_sha256, pixels_sha256
+from advbench.progress import Count
 from advbench.rng import numpy_stream
 
 
@@ -38,7 +39,7 @@ def build(
     folder: Path,
     edition: Edition,
     splits: Sequence[Split] = (),
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Count = lambda done, total: None,
 ) -> int:
     """Write the images of ``splits`` (all where empty) and their manifest; the same bytes every
     time.

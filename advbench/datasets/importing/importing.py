@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,8 @@ from advbench.datasets.splitting import connected, deal
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
 from advbench.locks import folder_lock
+from advbench.progress import Count as Progress
 
-Progress = Callable[[int, int], None]
 _MAX_THREADS = 8
 # So many at once: handing small images over one by one costs more than a tenth.
 _BATCH = 16

@@ -28,6 +28,7 @@ from advbench.pipelines.provenance import device_name, victim_identity
 from advbench.pipelines.scoring import Cell, Scorer
 from advbench.pipelines.suites.probe import probe
 from advbench.pipelines.suites.suite import Suite
+from advbench.progress import Report as Progress
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
 
@@ -38,7 +39,6 @@ FILE_BYTES, IMAGE_BYTES, RECORD_BYTES = 9_400, 650, 90
 
 LoadDataset = Callable[[str], Dataset]
 LoadVictim = Callable[[str], Victim]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

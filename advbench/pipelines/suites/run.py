@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from advbench.pipelines.evaluate import evaluate
 from advbench.pipelines.generate import generate
 from advbench.pipelines.suites.plan import LoadDataset, LoadVictim, Plan, requests
 from advbench.pipelines.suites.suite import Suite
+from advbench.progress import Report as Progress
 from advbench.texts import read_json
 from advbench.victims.base import Victim
-
-Progress = Callable[[str, int, int], None]
 
 
 class _Overall:
