@@ -1,9 +1,12 @@
-"""The real JPEG codec: libjpeg-turbo through OpenCV, 4:2:0 chroma."""
+"""Encode pictures: JPEG by libjpeg-turbo through OpenCV (4:2:0 chroma), PNG by Pillow."""
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
+from PIL import Image as PillowImage
 
 from advbench.images import Image
 
@@ -23,3 +26,15 @@ def through_jpeg(image: Image, quality: int) -> Image:
     if decoded is None:
         raise ValueError(f"cannot decode an image of shape {image.shape}")
     return np.ascontiguousarray(decoded[..., ::-1]).astype(np.uint8)
+
+
+def encode_png(pixels: Image, level: int = 4) -> bytes:
+    """Encode uint8 H×W×3 RGB, or H×W grey, as a PNG file; the same bytes every time.
+
+    Args:
+        level: of compression. Above 4 photographs stay as large, and residuals shrink by a
+            twentieth at half the speed.
+    """
+    buffer = io.BytesIO()
+    PillowImage.fromarray(pixels).save(buffer, "PNG", compress_level=level)
+    return buffer.getvalue()

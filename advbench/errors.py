@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -77,3 +78,10 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text, its type's name where it has none."""
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Suggest the nearest of the known names, or all of them where none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4)
+    return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names)}"

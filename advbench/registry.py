@@ -5,13 +5,12 @@ Nothing is imported before it is asked for, so listing names costs nothing.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
-from advbench.errors import AdvbenchError, first_line
+from advbench.errors import AdvbenchError, did_you_mean, first_line
 from advbench.plugins import module_of
 
 
@@ -115,9 +114,7 @@ class Registry:
         if name in self.planned:
             return f"{self.kind} {name!r} is not in this version; {self.planned[name]}"
         known = list(self.shown())
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
-        return f"unknown {self.kind} {name!r}; {hint}"
+        return f"unknown {self.kind} {name!r}; {did_you_mean(name, known)}"
 
 
 def load_target(target: str, what: str) -> Any:

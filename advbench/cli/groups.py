@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 import click
+
+from advbench.errors import did_you_mean
 
 
 class Group(click.Group):
@@ -16,7 +16,5 @@ class Group(click.Group):
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             known = self.list_commands(ctx)
-            near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
-            ctx.fail(f"no such command {name!r}; {hint}")
+            ctx.fail(f"no such command {name!r}; {did_you_mean(name, known)}")
         return super().resolve_command(ctx, args)

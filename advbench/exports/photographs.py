@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from advbench.codec import encode_png
 from advbench.errors import AdvbenchError
 from advbench.exports.columns import Row
-from advbench.exports.pictures import mask_png, png, residual_image
+from advbench.exports.pictures import mask_png, residual_image
 from advbench.exports.selection import Group
 from advbench.images import Image, Mask, fit_mask
 from advbench.shards.reader import Handles, Shard, ShardEntry
@@ -64,7 +65,7 @@ class Photograph:
     def pictures(self) -> dict[str, bytes]:
         """``original``, ``mask`` (at the image's size) and ``mask_native``, as PNG files."""
         return {
-            "original": png(self.image),
+            "original": encode_png(self.image),
             "mask": mask_png(fit_mask(self.mask, self.image)),
             "mask_native": mask_png(self.mask),
         }
@@ -72,8 +73,8 @@ class Photograph:
     def published(self, attacked: Attacked, with_images: bool) -> bytes:
         """An adversarial image, or its residual alone, as a PNG file."""
         if with_images:
-            return png(attacked.image)
-        return png(residual_image(attacked.image, self.image))
+            return encode_png(attacked.image)
+        return encode_png(residual_image(attacked.image, self.image))
 
     def attacked(self) -> Iterator[Attacked]:
         """Its adversarial images, one decoded at a time, in order of variant.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, did_you_mean
 from advbench.shards.index import Row as IndexRow
 from advbench.shards.reader import ShardEntry
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, Settings
@@ -161,6 +160,4 @@ def _wanted(names: Sequence[str], wanted: Sequence[str]) -> bool:
 
 
 def _unknown(option: str, name: str, known: set[str], root: Path) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(sorted(known))}"
-    return f"--{option} {name!r}: no images of it in {root}; {hint}"
+    return f"--{option} {name!r}: no images of it in {root}; {did_you_mean(name, known)}"

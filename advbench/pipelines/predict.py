@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from advbench.codec import encode_png
 from advbench.datasets.decoding import decode_image
 from advbench.errors import AdvbenchError
-from advbench.exports.pictures import mask_png, png
+from advbench.exports.pictures import mask_png
 from advbench.files import write_atomically
 from advbench.images import Image, to_tensor, to_unit
 from advbench.inference.numerics import deterministic_mode
@@ -67,8 +68,8 @@ def predict_files(
             found = _to_size(predict(victim, cell, x, name, seed=seed), image)
             mask = found > victim.threshold
             shown = {
-                "map": png(np.round(255 * found).astype(np.uint8)),
-                "overlay": png(_overlay(image, found)),
+                "map": encode_png(np.round(255 * found).astype(np.uint8)),
+                "overlay": encode_png(_overlay(image, found)),
                 "mask": mask_png(mask),
             }
             files = {what: to / f"{name}-{what}.png" for what in shown}

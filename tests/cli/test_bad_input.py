@@ -47,7 +47,7 @@ def complaint(ran) -> str:
         ("generate --attack bim --set decay=1", "decay: no setting of bim; there are alpha"),
         ("generate --attack bim --set decay", "not of the form key=value"),
         ("generate --attack bim --profile fast", "unknown profile 'fast'; there are default"),
-        ("generate --attack pgd --dataset nowhere", "unknown dataset 'nowhere'; known: builtin"),
+        ("generate --attack pgd --dataset nowhere", "unknown dataset 'nowhere'; "),
         ("generate --attack pgd --dataset casiav1", "advbench dataset import casiav1 PATH"),
         ("generate --attack pgd --device gpu9", "--device gpu9"),
         (

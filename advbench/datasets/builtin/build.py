@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
-from advbench.codec import encode_jpeg
+from advbench.codec import encode_jpeg, encode_png
 from advbench.datasets.builtin.editions import Edition, published_rows
 from advbench.datasets.builtin.forgeries import KINDS, Forgery
 from advbench.datasets.decoding import MASK_RULE
@@ -80,7 +80,7 @@ def make_image(
         encoded = encode_jpeg(forgery.image, quality)
         with PillowImage.open(io.BytesIO(encoded)) as decoded:
             return forgery, ".jpg", encoded, np.asarray(decoded.convert("RGB"))
-    return forgery, ".png", _png(forgery.image), forgery.image
+    return forgery, ".png", encode_png(forgery.image), forgery.image
 
 
 def _write_image(folder: Path, edition: Edition, split: Split, name: str, *, kind: Kind) -> Row:
@@ -89,7 +89,7 @@ def _write_image(folder: Path, edition: Edition, split: Split, name: str, *, kin
     _write(folder / image_path, data)
     mask_path, mask_data = "", b""
     if kind != "none":
-        mask_path, mask_data = f"masks/{name}.png", _png(forgery.mask.astype(np.uint8) * 255)
+        mask_path, mask_data = f"masks/{name}.png", encode_png(forgery.mask.astype(np.uint8) * 255)
         _write(folder / mask_path, mask_data)
     return Row(
         sample_id=f"{edition.dataset_id}/{name}",
@@ -115,12 +115,6 @@ def _write_image(folder: Path, edition: Edition, split: Split, name: str, *, kin
         flags="",
         provenance="; ".join(forgery.notes),
     )
-
-
-def _png(pixels: Image) -> bytes:
-    buffer = io.BytesIO()
-    PillowImage.fromarray(pixels).save(buffer, "PNG", compress_level=4)
-    return buffer.getvalue()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image as PillowImage
 
+from advbench.codec import encode_png
 from advbench.datasets.decoding import decode_gray, decode_image
 from advbench.datasets.importing.problems import ProblemError
 from advbench.images import Mask
@@ -75,9 +74,7 @@ def repaired(mask: Mask, fix: str) -> Mask:
 
 def as_png(mask: Mask) -> bytes:
     """A lossless file of levels 0 and 255."""
-    buffer = io.BytesIO()
-    PillowImage.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()
+    return encode_png(mask.astype(np.uint8) * np.uint8(255), level=6)
 
 
 def _colour_coded(file: Path, rule: str) -> ReadMask:

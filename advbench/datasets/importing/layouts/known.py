@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from dataclasses import replace
 from pathlib import Path
 
 from advbench.datasets.importing.layouts.layout import Candidate, Found
 from advbench.datasets.importing.stems import read_lines, spellings
-from advbench.errors import AdvbenchError
+from advbench.errors import AdvbenchError, did_you_mean
 from advbench.texts import same_name
 
 # Those that are published datasets and so have a name of their own, then ways files may lie.
@@ -25,9 +24,7 @@ def check_layout(name: str) -> None:
     """
     if name in LAYOUTS:
         return
-    near = difflib.get_close_matches(name.lower(), LAYOUTS, n=3, cutoff=0.4)
-    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(LAYOUTS)}"
-    raise AdvbenchError(f"unknown layout {name!r}; {hint}")
+    raise AdvbenchError(f"unknown layout {name!r}; {did_you_mean(name, LAYOUTS)}")
 
 
 def find(
