@@ -53,7 +53,7 @@ WITHOUT_EFFECT: list[tuple[type[Attack], dict[str, Any], str]] = [
     *((kind, {"eps": 8 / 255}, "eps") for kind in (BIM, PGD, MIFGSM, PGN)),
     *((kind, {"alpha": 2 / 255}, "alpha") for kind in (BIM, PGD, MIFGSM, PGN)),
     (BIM, {"alpha": "0.0078"}, "alpha"),
-    (BIM, {"alpha": "eps/100", "eps": 3}, "alpha"),
+    (BIM, {"alpha": "eps/200", "eps": 3}, "alpha"),
     (CW, {"steps": [250, 5]}, "steps"),
     (CW, {"steps": 50, "lr": 1e-5}, "steps"),
 ]

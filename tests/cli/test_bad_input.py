@@ -91,7 +91,7 @@ def complaint(ran) -> str:
         ("dataset import casiav1 {empty}", "{empty}: holds no part of CASIA v1: neither tampered"),
         ("dataset import casiav1 x", "x: no such folder"),
         ("dataset import casia1 x", "unknown layout 'casia1'; did you mean casiav1"),
-        ("dataset import zzz x", "there are casiav1, casiav2, columbia, imd20, misd, folder"),
+        ("dataset import zzz x", "there are casiav1, casiav2, columbia, folder, imd20, imdlbenco"),
         ("dataset import folder {empty}", "layout folder needs a name for the dataset; add --name"),
         ("dataset import imdlbenco {empty} --name y", "no such file; layout imdlbenco takes a JSO"),
         (
@@ -111,7 +111,7 @@ def complaint(ran) -> str:
         ("plan quik", "quik: no such file; unknown suite 'quik'; did you mean quick?"),
         ("run none.toml", "none.toml: no such file; unknown suite"),
         ("report", "no records there; make some with advbench evaluate"),
-        ("lisst", "no such command 'lisst'; did you mean list?"),
+        ("lisst", "no such command 'lisst'; did you mean list, quickstart?"),
     ],
 )
 def test_refusals(arguments, expected, imported, tmp_path, *, advbench_command):
@@ -135,7 +135,7 @@ def generate(advbench_command, out: Path, toy, *more: object):
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
 def test_unreadable_image(content, pictures, imported, toy, *, advbench_command):
     """Zero bytes, text, and a file cut in the middle; what was made before stays."""
-    assert generate(advbench_command, imported, toy, "--limit", profile=2).code == 0
+    assert generate(advbench_command, imported, toy, "--limit", 2).code == 0
     path = pictures / "images" / "photo3.png"
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
     assert f"{path}: " in complaint(generate(advbench_command, imported, toy))
@@ -187,7 +187,7 @@ def test_manifest_at_fault(old, new, expected, imported, *, toy, advbench_comman
 
 def test_other_settings(imported, toy, advbench_command):
     assert generate(advbench_command, imported, toy).code == 0
-    line = complaint(generate(advbench_command, imported, toy, "--seed", profile=1))
+    line = complaint(generate(advbench_command, imported, toy, "--seed", 1))
     assert "mine/toy/fgsm-1: made with other settings (seed 0 / 1)" in line
 
 
@@ -236,12 +236,7 @@ def test_read_only_folder(imported, toy, advbench_command, monkeypatch):
 
 def test_full_disk_keeps_what_is_whole_and_resumes(imported, toy, advbench_command):
     """A real failure of write(2): the process may not let files grow beyond 20 kB."""
-    assert (
-        generate(
-            advbench_command, imported, toy, "--limit", profile=2, pairs="--eps", dataset=1
-        ).code
-        == 0
-    )
+    assert generate(advbench_command, imported, toy, "--limit", 2, "--eps", 1).code == 0
     arguments = ["--attack", "fgsm", "--dataset", "mine", "--out", str(imported), *toy]
     limited = subprocess.run(
         [sys.executable, "-m", "advbench", "generate", *arguments],

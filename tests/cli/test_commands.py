@@ -47,7 +47,8 @@ def test_help_and_list_import_nothing_heavy():
 
 def test_list_is_readable_by_a_program(advbench_command):
     found = json.loads(advbench_command("list", "--json").out)
-    assert list(found["attacks"]) == [*SIX, "torchattacks"]
+    assert list(found["attacks"])[:6] == SIX
+    assert {"apgd", "ensemble", "square", "noise"} <= set(found["attacks"])
     assert list(found["defenses"]) == ["none", "jpeg", "resize", "median", "gaussian", "ansm"]
     assert "ifosn" in found["victims"]
     assert json.loads(advbench_command("list", "victims", "--json").out).keys() == {"victims"}

@@ -40,7 +40,7 @@ def test_what_a_first_call_sets_up_is_not_counted(small_dataset, toy, monkeypatc
     def timed(attack, request, image, truth, *, copies=1):
         clock[0] += copies * attack.passes() + (0 if attack.label in seen else 1000)
         seen.add(attack.label)
-        return gradient(attack, request, image, truth, copies)
+        return gradient(attack, request, image, truth, copies=copies)
 
     monkeypatch.setattr(probe, "_attack", timed)
     monkeypatch.setattr(probe.time, "perf_counter", lambda: clock[0])

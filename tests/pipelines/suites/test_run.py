@@ -21,20 +21,30 @@ from advbench.registry import VICTIMS, Entry
 from advbench.scores.records import read_records
 from advbench.shards.store import ShardStore
 
-VICTIMS.add("toy", Entry("tests.pipelines.conftest:ToyVictim", "a toy", "tests"))
-SUITE = Suite(
-    schema="advbench.suite/1",
-    title="a test",
-    datasets=["tiny"],
-    victims={"toy": {}},
-    attacks={
-        "fgsm": {"eps": [1, 3]},
-        "pgn": {"eps": [2], "iterations": 3, "neighbours": 2},
-        "cw": {"steps": [2, 5], "lr": 1e-3},
-    },
-    defenses={"median": {"kernel": [3, 5]}, "jpeg": {"quality": [80]}},
-    shard_size=2,
-)
+
+TOY = Entry("tests.pipelines.conftest:ToyVictim", "a toy", "tests")
+
+
+@pytest.fixture(autouse=True)
+def _toy_is_registered(monkeypatch):
+    monkeypatch.setitem(VICTIMS.entries, "toy", TOY)
+
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(VICTIMS.entries, "toy", TOY)
+    SUITE = Suite(
+        schema="advbench.suite/1",
+        title="a test",
+        datasets=["tiny"],
+        victims={"toy": {}},
+        attacks={
+            "fgsm": {"eps": [1, 3]},
+            "pgn": {"eps": [2], "iterations": 3, "neighbours": 2},
+            "cw": {"steps": [2, 5], "lr": 1e-3},
+        },
+        defenses={"median": {"kernel": [3, 5]}, "jpeg": {"quality": [80]}},
+        shard_size=2,
+    )
 
 
 class Counting:
@@ -63,7 +73,14 @@ def planned(small_dataset, toy, tmp_path):
 def ran(planned, small_dataset, toy, tmp_path):
     def go(suite=SUITE, out=tmp_path / "out"):
         plan = planned(suite, out)
-        return run(suite, "test", plan, out, lambda name: small_dataset, lambda name: toy)
+        return run(
+            suite,
+            "test",
+            plan,
+            out,
+            load_dataset=lambda name: small_dataset,
+            load_victim=lambda name: toy,
+        )
 
     return go
 
@@ -82,7 +99,14 @@ def test_adaptive_attacks_are_planned_and_made(planned, small_dataset, toy, tmp_
     )
     plan, out = planned(suite), tmp_path / "out"
     counting = Counting(toy)
-    took = run(suite, "test", plan, out, lambda name: small_dataset, lambda name: toy)
+    took = run(
+        suite,
+        "test",
+        plan,
+        out,
+        load_dataset=lambda name: small_dataset,
+        load_victim=lambda name: toy,
+    )
     images = len(suite.rows(small_dataset))
     # FGSM's gradient, and through each defense those of the identity and the surrogate.
     assert plan.total("gradients") == took["gradients"] == counting.passes["gradient"] == images * 5
@@ -97,7 +121,14 @@ def test_planned_passes_are_those_that_are_made(planned, small_dataset, toy, tmp
     plan = planned()
     counting = Counting(toy)
     out = tmp_path / "out"
-    took = run(SUITE, "test", plan, out, lambda name: small_dataset, lambda name: toy)
+    took = run(
+        SUITE,
+        "test",
+        plan,
+        out,
+        load_dataset=lambda name: small_dataset,
+        load_victim=lambda name: toy,
+    )
     assert plan.total("gradients") == counting.passes["gradient"] == took["gradients"]
     assert plan.total("forwards") == counting.passes["forward"] == took["forwards"]
     # Five images: one FGSM gradient each, 3 steps × 2 neighbours × 2 gradients, 5 steps of C&W.
@@ -224,7 +255,7 @@ def test_the_largest_image_is_tried_as_often_as_it_is_held(planned, small_datase
 
     def attack(attack, request, image, truth, *, copies=1):
         tried.append((image.shape[0] * image.shape[1], copies))
-        return real(attack, request, image, truth, copies)
+        return real(attack, request, image, truth, copies=copies)
 
     monkeypatch.setattr(probe, "_attack", attack)
     monkeypatch.setattr(probe, "BatchRunner", lambda device: SimpleNamespace(images_at_once=3))
@@ -248,8 +279,10 @@ def test_progress_is_of_the_whole_run(planned, small_dataset, toy, tmp_path):
     seen = []
     out = tmp_path / "out"
     run(
-        *(SUITE, "test", plan, out, lambda name: small_dataset, lambda name: toy),
-        lambda what, done, total: seen.append((done, total)),
+        *(SUITE, "test", plan, out),
+        load_dataset=lambda name: small_dataset,
+        load_victim=lambda name: toy,
+        progress=lambda what, done, total: seen.append((done, total)),
     )
     assert {total for _, total in seen} == {100}
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
