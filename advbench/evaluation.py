@@ -74,7 +74,7 @@ class Evaluation:
 
     def table(self) -> pd.DataFrame:
         """F1 and RP (%) by victim and defense: attacks across, each the mean over intensities."""
-        return wide_table(long_table(self.records))
+        return wide_table(self.records)
 
     def show(self, image: int | str = 0) -> Figure:
         """Draw an image under each attack at its highest intensity: mask, noise and maps, with F1.

@@ -26,6 +26,7 @@ from torch import Tensor
 
 import advbench
 from advbench.attacks.base import Attack
+from advbench.attacks.pgn import PGN
 from advbench.attacks.torchattacks_adapter import TwoClasses
 from advbench.cli.progress import Progress
 from advbench.images import fit_mask, to_tensor, to_unit
@@ -153,12 +154,12 @@ class Pairs:
             ("mifgsm", "MIFGSM", steps | {"decay": 1.0}),
         ):
             for phis in ((3.0,), PHI):
-                more = {"iterations": iterations} if settings else {}
+                more: dict[str, Any] = {"iterations": iterations, "alpha": 1.0} if settings else {}
                 attack = advbench.load_attack(ours, eps=phis, **more)
                 label = f"{ours} {'1 to 3' if len(phis) > 1 else '3'}"
                 part = (10 / iterations if settings else 1) if len(phis) > 1 else 0
                 yield (label, part, *self.trio(attack, self.loop(theirs, phis, settings)))
-        pgn = advbench.load_attack("pgn", eps=(3.0,), iterations=pgn_iterations)
+        pgn = PGN(eps=(3.0,), iterations=pgn_iterations)  # few steps, which are timed, not judged
         # One φ of three, which are alike.
         part = 3 * 10 / pgn_iterations
         yield ("pgn 3", part, *self.trio(pgn, lambda: self.plain_pgn(3 / 255, pgn_iterations)))

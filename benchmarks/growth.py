@@ -21,6 +21,7 @@ from timing import put_out, table_options, turns
 
 import advbench
 from advbench.attacks.base import Attack
+from advbench.attacks.pgn import PGN
 from advbench.cli.progress import Progress
 from advbench.victims.base import Victim
 
@@ -85,7 +86,7 @@ def cases(side: int, victim: Victim) -> Iterator[Case]:
     for images in (2, 4, 8, 16):
         yield "images", images, bim, images, side, None
     for neighbours in (4, 8, 16):
-        pgn = advbench.load_attack("pgn", eps=3, iterations=1, neighbours=neighbours)
+        pgn = PGN(eps=(3.0,), iterations=1, neighbours=neighbours)
         yield "neighbours", neighbours, pgn, 2, side, None
     if victim.working_side is None:
         for pixels in (side // 2, side, 2 * side):

@@ -75,7 +75,7 @@ class Sample:
               help="Forged images, evenly spaced over the test split.")  # fmt: skip
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--phi", "phis", multiple=True, type=click.FloatRange(0, 255, min_open=True),
-              default=(0.5, 1, 2, 3, 8, 32), show_default=True, help="Grey levels.")  # fmt: skip
+              default=(1, 2, 3, 8, 32), show_default=True, help="Grey levels.")  # fmt: skip
 @click.option("--iterations", type=click.IntRange(min=1), default=10, show_default=True,
               help="Of PGD, but for --steps.")  # fmt: skip
 @click.option("--steps", multiple=True, type=click.IntRange(min=1), default=(1, 5, 10, 20, 40),

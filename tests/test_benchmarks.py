@@ -90,7 +90,7 @@ def test_masked_gradients(script, small_dataset, tmp_path):
     """A victim that masks nothing: exact derivatives, and a loss that rises with steps and φ."""
     module = script("masked_gradients")
     data = tmp_path / "imported"
-    sweeps = ("--phi", 0.5, "--phi", 3, "--steps", 1, "--steps", 10)
+    sweeps = ("--phi", 1, "--phi", 3, "--steps", 1, "--steps", 10)
     found = run(module, "--victim", "ifosn", "--dataset", data, *TINY, *sweeps)
     row = small_dataset.rows[0]
     assert found["sample_ids"] == [row.sample_id]
@@ -107,7 +107,6 @@ def test_masked_gradients(script, small_dataset, tmp_path):
     assert errors["1/255", "sign"] > 1e-3  # the loss is not linear
     weak, strong = found["phi"]
     assert found["clean"]["loss"] < weak["loss"] < strong["loss"]
-    assert weak["f1"] == found["clean"]["f1"]  # half a grey level does not survive rounding
     few, many = found["steps"]
     assert few["loss"] < many["loss"]
     assert {k: many[k] for k in ("f1", "loss")} == {k: strong[k] for k in ("f1", "loss")}

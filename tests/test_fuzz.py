@@ -149,7 +149,7 @@ def test_no_foreign_exception_and_nothing_silent(readers, tries: int, record_pro
         few = max(1, round(tries * reader.share))
         tally = fuzz(reader.path, reader.read, few, same=reader.same, before=reader.before)
         total += tally.tried
-        record_property(name, vars(tally))
+        record_property(name, str(tally))
         print(f"{name}: {tally}")
         if tally.foreign or tally.silent:
             wrong[name] = tally

@@ -246,7 +246,9 @@ def _show(planned: Plan) -> None:
         )
     console.print(table)
     if planned.faults:
-        faults = Table("where", "what keeps it from finishing")
+        faults = Table()
+        faults.add_column("where", overflow="fold")
+        faults.add_column("what keeps it from finishing", overflow="fold")
         for fault in planned.faults[:SHOWN_FAULTS]:
             faults.add_row(fault.where, fault.problem)
         console.print(faults)

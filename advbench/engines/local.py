@@ -86,6 +86,7 @@ class Local:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise not_sent(error) from error
         deaths = 0
+        _start_tracker()
         while left:
             reported = get_context("spawn").Value("q", 0)
             pool = self._pool(work, min(self.workers, len(left)), reported)
@@ -134,10 +135,23 @@ class Local:
         return ProcessPoolExecutor(processes, context, start, (places, threads))
 
 
+def _start_tracker() -> None:
+    """Start the process that clears away what a killed run leaves, so that it does so without a
+    word; before signals are kept from processes, else it would let them through."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 @contextmanager
 def _signals_kept_from_processes() -> Iterator[None]:
     """Start processes that Ctrl-C in a terminal does not reach: they end with this one."""
-    resource_tracker.ensure_running()  # else it would be started within, and let signals through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

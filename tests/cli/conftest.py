@@ -26,3 +26,9 @@ def imported(pictures: Path, tmp_path: Path, advbench_command) -> Path:
     ran = advbench_command("dataset", "import", "folder", pictures, "--name", "mine", "--out", out)
     assert ran.code == 0, ran.err
     return out
+
+
+def columns(printed: str) -> list[str]:
+    """The text of each column of a printed table's body, wrapped cells joined, without blanks."""
+    lines = [line.strip("│").split("│") for line in printed.splitlines() if line.startswith("│")]
+    return ["".join("".join(cells).split()) for cells in zip(*lines, strict=True)]

@@ -122,10 +122,10 @@ def test_a_shadowing_plugin_reaches_other_processes(run, imported) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("genrate", "did you mean generate or"),
+        ("genrate", "did you mean generate"),
         ("dataset improt", "did you mean import?"),
         ("train ansn", "did you mean ansm?"),
-        ("xyzzy", "there are quickstart, list"),
+        ("xyzzy", "there are check, dataset"),
     ],
 )
 def test_nearest_commands(advbench_command, arguments: str, said: str) -> None:

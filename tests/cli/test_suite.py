@@ -14,6 +14,8 @@ from advbench.cli.suite import _processes
 from advbench.engines.local import Local
 from advbench.engines.ray import Ray
 
+from .conftest import columns
+
 SUITE = """
 schema = "advbench.suite/1"
 title = "a test"
@@ -41,14 +43,14 @@ def test_plan_then_run_then_nothing_is_left(advbench_command, suite, imported):
     planned = advbench_command("plan", suite, *PLUGIN, "--out", imported, "--json")
     assert planned.code == 0, planned.err
     plan = json.loads(planned.out)
-    assert (plan["gradients"], plan["forwards"]) == (5 * (7 + 1), 5 * 7 * 2)
+    assert (plan["gradients"], plan["forwards"]) == (5 * (9 + 1), 5 * 10 * 2)
     ran = advbench_command("run", suite, *PLUGIN, "--out", imported)
     assert ran.code == 0, ran.err
-    assert "30 adversarial images made, 70 scored" in ran.out
+    assert "45 adversarial images made, 100 scored" in ran.out
     assert (imported / "tables" / "mine.csv").is_file()
     report = json.loads((imported / "suites" / "mine.json").read_text())
     (first,) = report["runs"]
-    assert first["took"]["gradients"] == first["planned"]["gradients"] == 40
+    assert first["took"]["gradients"] == first["planned"]["gradients"] == 50
     again = advbench_command("run", suite, *PLUGIN, "--out", imported, "--json")
     took = json.loads(again.out)["took"]
     assert (took["made"], took["scored"], took["bytes"]) == (0, 0, 0)
@@ -63,7 +65,7 @@ def test_a_plan_that_cannot_finish_ends_with_one(advbench_command, suite, import
     (pictures / "images" / "photo1.png").unlink()
     planned = advbench_command("plan", suite, *PLUGIN, "--out", imported)
     assert planned.code == 1
-    assert "photo1.png" in planned.out
+    assert "images/photo1.png" in columns(planned.out)[-1]
     assert "cannot finish (1 fault)" in planned.out
     ran = advbench_command("run", suite, *PLUGIN, "--out", imported)
     assert ran.code == 2

@@ -228,7 +228,7 @@ def test_working_size_keeps_the_mask_native(small_dataset, square_toy, tmp_path)
     rows = small_dataset.select("test", label=1)
     attacks = [advbench.load_attack("fgsm", eps=2)]
     generate(Request(small_dataset, rows, square_toy, attacks, tmp_path / "out"))
-    items = list(advbench.open_dataset(tmp_path / "out"))
+    items = list(advbench.open_dataset(tmp_path / "out", native_masks=True))
     assert {item["image"].shape for item in items} == {(32, 32, 3)}
     assert {item["mask"].shape for item in items} == {(40, 48), (33, 40)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,12 +62,15 @@ def test_table5(request_, toy, monkeypatch):
     assert list(found.attack) == ["original", "fgsm"] * 3
     assert (found.n == 2).all()
     clean = row(found, strategy="none", attack="original")
-    assert clean.rp == pytest.approx(100)
+    # A toy that knows no more than a map that marks everything has no RP.
+    masks = [request_.datasets[0].mask(r) for r in request_.datasets[0].select("test", label=1)[:2]]
+    floor = np.mean([2 * mask.mean() / (1 + mask.mean()) for mask in masks])
+    assert math.isnan(clean.rp) == (clean.f1 <= floor)
     (path,) = (request_.out / "reproduce").glob("ansm-*-ffa-*/*.safetensors")
     by_hand = [mean_f1(request_.out, toy, f"fgsm-{eps}", path) for eps in (1, 2, 3)]
     ffa = row(found, strategy="ffa", attack="fgsm")
     assert ffa.f1 == pytest.approx(np.mean(by_hand), abs=1e-6)
-    assert ffa.rp == pytest.approx(100 * ffa.f1 / clean.f1)
+    assert math.isnan(ffa.rp) or ffa.rp == pytest.approx(100 * ffa.f1 / clean.f1)
     assert ffa.f1 != row(found, strategy="pwr", attack="fgsm").f1
 
     # Again: nothing is attacked, trained or scored.
@@ -158,7 +162,7 @@ def test_table3_and_its_control(request_, toy, monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline, "SIX", ("fgsm", "cw", "bim"))
     run = pipeline._Run(request_, lambda what, done, total: None)
     weights = run.train(toy, request_.datasets[0], run.recipe(toy, {}))
-    wanted = replace(request_, weights=[str(weights)], attack_settings={"steps": (2,)})
+    wanted = replace(request_, weights=[str(weights)], attack_settings={"steps": (2,), "lr": 1e-3})
     real = pipeline.beside_published
 
     def leaking(records, table):

@@ -100,7 +100,7 @@ def test_cells_lie_apart() -> None:
         for variant in ("original", "pgd-1")
         for defense in ("none", "jpeg-75")
     ]
-    assert len({path_of(Path("r"), *cell) for cell in cells}) == 16
+    assert len({path_of(Path("r"), *names, defense=last) for *names, last in cells}) == 16
 
 
 def test_key(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_it_gives_the_victim_its_sight_back(name, tmp_path):
     more than doubles, and the originals keep most of theirs. What each reaches: docs/ansm.md."""
     victim = advbench.load_victim(name)
     ansm = advbench.load_defense("ansm").for_victim(victim_identity(victim))
-    attack = advbench.load_attack("bim", eps=1)
+    attack = advbench.load_attack("bim", eps=1, profile="paper")
     dataset = load_dataset("builtin", tmp_path)
     scores = torch.zeros(4)
     for row in dataset.select("test", label=1)[::40]:

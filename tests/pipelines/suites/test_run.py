@@ -21,7 +21,6 @@ from advbench.registry import VICTIMS, Entry
 from advbench.scores.records import read_records
 from advbench.shards.store import ShardStore
 
-
 TOY = Entry("tests.pipelines.conftest:ToyVictim", "a toy", "tests")
 
 
