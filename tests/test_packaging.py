@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,8 +17,6 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Files of a wheel built from a copy of the sources."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns(
         ".git", ".venv", "build", "*.egg-info", "__pycache__", "advbench-data", "runs"
@@ -59,3 +59,22 @@ def test_manifests_weights_and_types_are_in_the_wheel(names):
         "advbench/victims/pretrained/ifosn-small.safetensors",
         "advbench/victims/pretrained/ifosn-small.json",
     } <= names
+
+
+def test_the_source_distribution_is_the_whole_project(tmp_path: Path) -> None:
+    """Whoever has it can build the wheel, read the documents and run the tests."""
+    ignored = shutil.ignore_patterns(".git", ".venv", "build", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, tmp_path / "source", ignore=ignored)
+    build = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    command = [sys.executable, "-c", build, str(tmp_path)]
+    subprocess.run(command, check=True, cwd=tmp_path / "source", capture_output=True)
+    (archive,) = tmp_path.glob("advbench-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    links = {f"advbench/{name}" for name in ("attacks", "defenses", "manifests", "victims")}
+    kept = {name for name in tracked if not name.startswith(".") and name not in links}
+    assert kept <= names
+    assert "advbench/attacks/pgd.py" in names

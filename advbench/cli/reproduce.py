@@ -45,6 +45,9 @@ ABLATED = ("ifosn", "code")  # the victims of the paper's Tables IV to VI
     "--start", metavar="PATH", help="table4 to 6: what the networks begin from, see train ansm."
 )
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
+@click.option(
+    "--profile", default="paper", show_default=True, help="Of the attacks: paper, quick, default …"
+)
 @limit_option
 @size_option
 @device_option
@@ -61,6 +64,7 @@ def reproduce(
     ansm_weights: Sequence[str],
     start: str | None,
     pairs: Sequence[str],
+    profile: str,
     limit: int | None,
     size: Any,
     device: str,
@@ -116,6 +120,7 @@ def reproduce(
             datasets,
             victims,
             limit,
+            profile=profile,
             weights=ansm_weights,
             training=opened(train_dataset) if train_dataset else None,
             recipe=parse_settings(pairs),

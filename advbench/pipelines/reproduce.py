@@ -74,6 +74,7 @@ class Request:
 
     Attributes:
         limit: the first so many test images.
+        profile: of the attacks, below ``attack_settings``.
         attack_settings: of every attack that has them, by name of the field.
         weights: networks of ANSM for Table III; the shipped ones where empty.
         training: dataset to train the ablations' networks on.
@@ -85,6 +86,7 @@ class Request:
     datasets: Sequence[Dataset]
     victims: Sequence[Victim]
     limit: int | None = None
+    profile: str = "paper"
     attack_settings: Mapping[str, Any] | None = None
     weights: Sequence[str] = ()
     training: Dataset | None = None
@@ -254,7 +256,7 @@ class _Run:
         for name in names:
             cls = ATTACKS.get(name)
             own = {key: value for key, value in given.items() if key in cls.model_fields}
-            made.append(cls.create("paper", **own))
+            made.append(cls.create(self.request.profile, **own))
         return made
 
     def train(self, victim: Victim, dataset: Dataset, recipe: AnsmRecipe) -> Path:

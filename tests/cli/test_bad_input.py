@@ -112,6 +112,7 @@ def complaint(ran) -> str:
         ("dataset check open", "build it with: advbench dataset build open"),
         ("plan quik", "quik: no such file; unknown suite 'quik'; did you mean quick?"),
         ("run none.toml", "none.toml: no such file; unknown suite"),
+        ("reproduce table3 --dataset {mine} --profile fast", "unknown profile 'fast'; there are"),
         ("report", "no records there; make some with advbench evaluate"),
         ("lisst", "no such command 'lisst'; did you mean list, quickstart?"),
     ],
