@@ -32,8 +32,8 @@ STRENGTHS = {"jpeg": 70, "resize": 0.7, "median": 3, "gaussian": 5.0}
 @device_option
 @json_option
 def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
-    """Attack a trained localizer with six attacks on built-in images, try four filters, and end in
-    a table and one picture. No download, no GPU; a few minutes on two cores.
+    """Attack a trained localizer with six attacks on built-in images, try four filters and ANSM,
+    and end in a table and one picture. No download, no GPU; a few minutes on two cores.
 
     The attacks run in the profile 'quick' (fewer iterations, PGN with 5 neighbours).
     """
@@ -41,7 +41,7 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
     from advbench.inference.devices import torch_device
     from advbench.pipelines import evaluate, generate
     from advbench.pipelines.load import load_dataset
-    from advbench.pipelines.scoring import Cell
+    from advbench.pipelines.provenance import victim_identity
     from advbench.report.picture import picture, save, stored_subjects
     from advbench.scores.protocols import protocol
 
@@ -51,6 +51,7 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
         DEFENSES.get(name).create(**{DEFENSES.get(name).strength_field: strength})
         for name, strength in STRENGTHS.items()
     ]
+    defenses.append(DEFENSES.get("ansm").create())
     victim: Victim = VICTIMS.get("ifosn").load(device=where)
     with Progress() as progress:
         data = load_dataset("builtin", out, "test", progress)
@@ -67,7 +68,7 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
         )
     tables = write_tables(out)
     drawn = out / "quickstart.png"
-    cells = [Cell(defense, defense.strengths[0]) for defense in defenses]
+    cells = evaluate.cells_before(defenses, victim_identity(victim))
     subjects = stored_subjects(out, data.id, victim, [rows[0].sample_id])
     save(picture(subjects, victim, cells, protocol("f1/v1")), drawn)
     seconds = time.perf_counter() - started
