@@ -10,8 +10,8 @@ import pandas as pd
 from advbench.defenses.base import Defense
 from advbench.inference.devices import torch_device
 from advbench.pipelines.config import EvaluateConfig
-from advbench.pipelines.evaluate import Summary
-from advbench.pipelines.scoring import Cell
+from advbench.pipelines.evaluate import Summary, cells_before
+from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.verbs import load_identified
 from advbench.scores.protocols import protocol
 from advbench.scores.records import read_records
@@ -55,7 +55,7 @@ class Evaluation:
     def records(self) -> pd.DataFrame:
         """One row an image × victim × variant × defense, as ``records/`` holds them."""
         found = read_records(self.config.out / "records")
-        cells = {"none"} | {cell.name for cell in self._cells()}
+        cells = {"none"} | {d.variant_name(s) for d in self._defenses for s in d.strengths}
         named = found.defense.where(
             found.strength.isna(), found.defense + "-" + found.strength.map("{:g}".format)
         )
@@ -96,7 +96,8 @@ class Evaluation:
         dataset = str(one.dataset) if one is not None else ""
         subjects = stored_subjects(self.config.out, dataset, victim, [sample_id])
         rule = protocol(self.config.protocol)
-        return picture(subjects, victim, list(self._cells(victim)), rule, seed=self.config.seed)
+        cells = cells_before(self._defenses, victim_identity(victim))
+        return picture(subjects, victim, cells, rule, seed=self.config.seed)
 
     def figure(self) -> Figure:
         """Draw RP by attack, a bar for each defense, the mean over intensities."""
@@ -125,16 +126,3 @@ class Evaluation:
             "weights": str(first.weights),
         }
         return load_identified(identity, self.config.weights, torch_device(self.config.device))
-
-    def _cells(self, victim: Victim | None = None) -> list[Cell]:
-        """Defenses at each strength, bound to the victim where they are made for one."""
-        identity = (
-            {"name": victim.name, "size": victim.size, "weights_sha256": victim.weights.sha256}
-            if victim
-            else None
-        )
-        return [
-            Cell(defense.for_victim(identity) if identity else defense, strength)
-            for defense in self._defenses
-            for strength in defense.strengths
-        ]

@@ -256,7 +256,7 @@ class TrainAnsmConfig(Config):
 
 
 def spread(
-    registry: Registry, names: Sequence[str], options: Mapping[str, Any], profile: str = "default"
+    registry: Registry, names: Sequence[str], options: Mapping[str, Any]
 ) -> dict[str, Settings]:
     """Give each named attack or defense the options that it takes.
 
