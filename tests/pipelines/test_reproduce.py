@@ -65,12 +65,13 @@ def test_table5(request_, toy, monkeypatch):
     # A toy that knows no more than a map that marks everything has no RP.
     masks = [request_.datasets[0].mask(r) for r in request_.datasets[0].select("test", label=1)[:2]]
     floor = np.mean([2 * mask.mean() / (1 + mask.mean()) for mask in masks])
-    assert math.isnan(clean.rp) == (clean.f1 <= floor)
+    assert clean.f1 <= floor
+    assert math.isnan(clean.rp)
     (path,) = (request_.out / "reproduce").glob("ansm-*-ffa-*/*.safetensors")
     by_hand = [mean_f1(request_.out, toy, f"fgsm-{eps}", path) for eps in (1, 2, 3)]
     ffa = row(found, strategy="ffa", attack="fgsm")
     assert ffa.f1 == pytest.approx(np.mean(by_hand), abs=1e-6)
-    assert math.isnan(ffa.rp) or ffa.rp == pytest.approx(100 * ffa.f1 / clean.f1)
+    assert math.isnan(ffa.rp)
     assert ffa.f1 != row(found, strategy="pwr", attack="fgsm").f1
 
     # Again: nothing is attacked, trained or scored.
