@@ -26,13 +26,16 @@ def listed_photographs(root: Path, split: Split) -> list[PhotographFile]:
         for row in csv.DictReader(listed.read_text(encoding="utf-8").splitlines())
         if row["split"] == split
     ]
-    missing = [row for row in rows if not (root / row["path"]).is_file()]
+    # A photograph inside a compiled resource stands as RESOURCE:NAME.
+    files = [(row, *row["path"].partition(":")[::2]) for row in rows]
+    missing = [(row, path) for row, path, _ in files if not (root / path).is_file()]
     if missing:
-        packages = sorted({row["package"] for row in missing})
+        packages = sorted({row["package"] for row, _ in missing})
         raise AdvbenchError(
-            f"{root / missing[0]['path']}: no such photograph, nor {len(missing) - 1} others; "
+            f"{root / missing[0][1]}: no such photograph, nor {len(missing) - 1} others; "
             f"unpack Debian's {', '.join(packages)} below {root}"
         )
     return [
-        PhotographFile(row["name"], row["group"], root / row["path"], row["sha256"]) for row in rows
+        PhotographFile(row["name"], row["group"], root / path, row["sha256"], inside)
+        for row, path, inside in files
     ]

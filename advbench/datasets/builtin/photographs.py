@@ -5,14 +5,18 @@ They are split by photograph, never by crop, so that nothing of the test split w
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from PIL import Image as PillowImage
 
+from advbench.datasets.builtin.qt_resources import read_resource
 from advbench.datasets.decoding import decode_image
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
@@ -66,12 +70,17 @@ class Photograph:
 
 @dataclass(frozen=True)
 class PhotographFile:
-    """A photograph in a file of the user's; ``sha256`` is checked unless it is empty."""
+    """A photograph in a file of the user's; ``sha256`` is checked unless it is empty.
+
+    Where ``inside`` is given, ``path`` is a compiled Qt resource that holds the photograph under
+    that name.
+    """
 
     name: str
     group: str
     path: Path
     sha256: str = ""
+    inside: str = ""
 
     def load(self) -> Image:
         """Return RGB uint8 H×W×3.
@@ -81,26 +90,34 @@ class PhotographFile:
         """
         if not self.path.is_file():
             raise AdvbenchError(f"{self.path}: photograph {self.name} is missing")
-        return _checked(self.path, self.sha256)
+        return _checked(self.path, self.sha256, self.inside)
 
 
 _CACHE_BYTES = 1 << 30
-_cached: dict[tuple[Path, str], Image] = {}
+_cached: dict[tuple[Path, str, str], Image] = {}
 
 
-def _checked(path: Path, sha256: str) -> Image:
+def _checked(path: Path, sha256: str, inside: str) -> Image:
     """Decode a file of that sum; a gigabyte of decoded photographs is kept."""
-    if (path, sha256) in _cached:
-        return _cached[path, sha256]
-    if sha256 and file_sha256(path) != sha256:
+    key = path, sha256, inside
+    if key in _cached:
+        return _cached[key]
+    content = read_resource(path, inside) if inside else b""
+    found = hashlib.sha256(content).hexdigest() if inside else file_sha256(path)
+    if sha256 and found != sha256:
         raise AdvbenchError(
             f"{path}: not the photograph that manifests/photographs.csv lists; take the packages' "
             "versions of Debian 12"
         )
-    pixels = np.ascontiguousarray(decode_image(path).pixels)
+    if inside:
+        with PillowImage.open(BytesIO(content)) as source:
+            pixels = np.asarray(source.convert("RGB"), dtype=np.uint8)
+    else:
+        pixels = decode_image(path).pixels
+    pixels = np.ascontiguousarray(pixels)
     pixels.flags.writeable = False
     if sum(image.nbytes for image in _cached.values()) + pixels.nbytes <= _CACHE_BYTES:
-        _cached[path, sha256] = pixels
+        _cached[key] = pixels
     return pixels
 
 
