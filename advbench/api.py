@@ -136,7 +136,7 @@ def evaluate(
     }
     config = EvaluateConfig.parse("evaluate", fields)
     with Progress(quiet) as progress:
-        summary = verbs.evaluate(
+        counts = verbs.evaluate(
             config,
             victims=loaded,
             defenses=defense_specs,
@@ -144,7 +144,7 @@ def evaluate(
             variants=variants,
             feedback=progress,
         )
-    return Evaluation(config, defense_specs, loaded, summary, samples=samples, variants=variants)
+    return Evaluation(config, defense_specs, loaded, counts, samples=samples, variants=variants)
 
 
 def train_victim(name: str, *, quiet: bool = False, **options: Any) -> Path:

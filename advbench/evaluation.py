@@ -10,7 +10,7 @@ import pandas as pd
 from advbench.defenses.base import Defense
 from advbench.inference.devices import torch_device
 from advbench.pipelines.config import EvaluateConfig
-from advbench.pipelines.evaluate import Summary, cells_before
+from advbench.pipelines.evaluate import EvaluationCounts, cells_before
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.verbs import load_identified
 from advbench.scores.protocols import protocol
@@ -27,7 +27,7 @@ class Evaluation:
 
     Attributes:
         config: what was asked for.
-        summary: how many cells were scored, reused and left out.
+        counts: how many cells were scored, reused and left out.
     """
 
     def __init__(
@@ -35,19 +35,19 @@ class Evaluation:
         config: EvaluateConfig,
         defenses: Sequence[Defense],
         victims: Sequence[Victim],
-        summary: Summary,
+        counts: EvaluationCounts,
         *,
         samples: frozenset[str] | None = None,
         variants: frozenset[str] | None = None,
     ) -> None:
-        self.config, self.summary = config, summary
+        self.config, self.counts = config, counts
         self._defenses = [*config.build_defenses(), *defenses]
         self._victims = list(victims)
         self._samples, self._variants = samples, variants
 
     def __repr__(self) -> str:
         return (
-            f"Evaluation({self.summary.scored} scored, {self.summary.reused} were there; "
+            f"Evaluation({self.counts.scored} scored, {self.counts.reused} were there; "
             f".records, .table(), .show(i), .figure())"
         )
 

@@ -25,9 +25,8 @@ from advbench.datasets.manifest import Row
 from advbench.images import fit_mask, to_tensor
 from advbench.inference.runner import BatchRunner
 from advbench.memory import peak_memory
-from advbench.pipelines.evaluate import Request as Evaluation
-from advbench.pipelines.evaluate import evaluate
-from advbench.pipelines.generate import Request, generate
+from advbench.pipelines.evaluate import EvaluationJob, evaluate
+from advbench.pipelines.generate import GenerationJob, generate
 from advbench.pipelines.load import cache_folder, load_dataset
 from advbench.registry import DEFENSES
 from advbench.scores.protocols import protocol
@@ -82,7 +81,7 @@ def generating(
 
     def whole() -> object:
         out = where / f"{len(rows)}-{next(runs)}"
-        return generate(Request(dataset, rows, victim, [attack], out))
+        return generate(GenerationJob(dataset, rows, victim, [attack], out))
 
     def alone() -> object:
         return attack.run(victim, stacked, truth, ids)
@@ -106,7 +105,7 @@ def evaluating(
 
     def whole() -> object:
         records = where / f"records-{name}-{next(runs)}"
-        wanted = Evaluation(out, [defense], protocol("f1/v1"), records=records)
+        wanted = EvaluationJob(out, [defense], protocol("f1/v1"), records=records)
         return evaluate(wanted, lambda identity: victim)
 
     images = torch.zeros(1, 3, 256, 256)

@@ -78,7 +78,7 @@ def test_generate_then_evaluate_of_a_victim_at_hand(toy, manifest, tmp_path) -> 
     row = table[table.defense == "none"].iloc[0]
     assert row["pgd_f1"] == pytest.approx(undefended.f1.mean())
     again = evaluated(toy, manifest, tmp_path / "out", limit=3)
-    assert again.summary.scored == 0
+    assert again.counts.scored == 0
     pd.testing.assert_frame_equal(again.records, records)
 
 

@@ -22,9 +22,8 @@ from advbench.datasets.decoding import decode_image, decode_mask
 from advbench.datasets.importing.fingerprints import read_fingerprints
 from advbench.datasets.importing.layouts import imdlbenco
 from advbench.datasets.importing.stems import read_lines
-from advbench.pipelines.evaluate import Request as Scoring
-from advbench.pipelines.evaluate import evaluate
-from advbench.pipelines.generate import Request, generate
+from advbench.pipelines.evaluate import EvaluationJob, evaluate
+from advbench.pipelines.generate import GenerationJob, generate
 from advbench.pipelines.suites.suite import read_suite, shipped_suites
 from advbench.scores.protocols import protocol
 from advbench.scores.records import read_records
@@ -55,8 +54,8 @@ def readers(small_dataset, tmp_path: Path) -> dict[str, Reader]:
     made, out = small_dataset.folder, tmp_path / "out"
     toy = _make(ToyVictim, 3)
     rows = small_dataset.select("test", label=1, limit=2)
-    generate(Request(small_dataset, rows, toy, [advbench.load_attack("fgsm", eps=3)], out))
-    evaluate(Scoring(out, [], protocol("f1/v1")), lambda identity: toy)
+    generate(GenerationJob(small_dataset, rows, toy, [advbench.load_attack("fgsm", eps=3)], out))
+    evaluate(EvaluationJob(out, [], protocol("f1/v1")), lambda identity: toy)
     shard = next((out / "shards" / "tiny" / "toy").rglob("shard-*.h5"))
     original = next((out / "shards" / "tiny").glob("originals-*/shard-*.h5"))
     records = next((out / "records").rglob("*.parquet"))

@@ -101,15 +101,15 @@ def evaluate(
         },
     )
     with Progress() as progress:
-        summary = run(config, feedback=progress, engine=engine)
+        counts = run(config, feedback=progress, engine=engine)
     found = write_tables(out)
     if as_json:
-        click.echo(json.dumps(asdict(summary) | found.as_json(), indent=2))
+        click.echo(json.dumps(asdict(counts) | found.as_json(), indent=2))
         return
     found.show()
-    for reason in summary.left_out:
+    for reason in counts.left_out:
         click.echo(f"left out: {reason}")
     click.echo(
-        f"{summary.scored} scored, {summary.reused} were there; "
+        f"{counts.scored} scored, {counts.reused} were there; "
         f"records in {out / 'records'}, tables in {out / 'tables'}"
     )

@@ -60,7 +60,7 @@ def export(
     advbench export webdataset --to tars --victim ifosn --attack pgd,fgsm-1
     advbench export huggingface --to hub --dataset mine --include-images
     """
-    from advbench.exports.export import Request
+    from advbench.exports.export import ExportJob
     from advbench.exports.export import export as run
     from advbench.exports.format import SHARD_BYTES, format_of
 
@@ -68,7 +68,7 @@ def export(
         raise click.UsageError(
             f"--shard-bytes is no option of {format_name}; it has a file for each image"
         )
-    request = Request(
+    job = ExportJob(
         format_name,
         out,
         to,
@@ -82,17 +82,17 @@ def export(
     )
     try:
         with Progress(quiet=as_json) as progress:
-            summary = run(request, progress.counting("exporting", "images"))
+            counts = run(job, progress.counting("exporting", "images"))
     except KeyboardInterrupt as error:
         error.add_note("stopped; nothing was exported")
         raise
     if as_json:
-        click.echo(json.dumps({"format": format_name, "to": str(to), **asdict(summary)}, indent=2))
+        click.echo(json.dumps({"format": format_name, "to": str(to), **asdict(counts)}, indent=2))
         return
-    for name, sentence in summary.terms.items():
+    for name, sentence in counts.terms.items():
         click.echo(f"{name}: {sentence}")
     click.echo(
-        f"{summary.images} adversarial images of {summary.photographs} photographs in {to}: "
-        f"{summary.files} files, {summary.bytes / 1e6:.1f} MB"
+        f"{counts.images} adversarial images of {counts.photographs} photographs in {to}: "
+        f"{counts.files} files, {counts.bytes / 1e6:.1f} MB"
     )
-    click.echo(f"content sha256 {summary.content_sha256}")
+    click.echo(f"content sha256 {counts.content_sha256}")

@@ -150,25 +150,25 @@ def generate(
     with Progress() as progress:
         found = run(config, feedback=progress, engine=engine)
         for made in found if not as_json else ():
-            summary = made.summary
+            counts = made.counts
             progress.note(
-                f"{made.victim.name} on {made.dataset}: {summary.made} adversarial images made, "
-                f"{summary.reused} were there, {summary.passes} passes, "
-                f"{summary.seconds:.1f} s; shards in {out / 'shards'}"
+                f"{made.victim.name} on {made.dataset}: {counts.made} adversarial images made, "
+                f"{counts.reused} were there, {counts.passes} passes, "
+                f"{counts.seconds:.1f} s; shards in {out / 'shards'}"
             )
-            if summary.agreement:
-                progress.note(f"numerics {numerics}: {summary.agreement}")
-            for variant, effect in summary.effects.items():
+            if counts.agreement:
+                progress.note(f"numerics {numerics}: {counts.agreement}")
+            for variant, effect in counts.effects.items():
                 if str(effect):
                     progress.note(
                         f"warning: {made.victim.name} under {variant}: {effect}; such scores say "
                         "nothing of robustness, see docs/gates.md"
                     )
-            for path in summary.repaired:
+            for path in counts.repaired:
                 progress.note(f"repaired: {path}")
     if as_json:
         plain = [
-            {"victim": made.victim.name, "dataset": made.dataset, **asdict(made.summary)}
+            {"victim": made.victim.name, "dataset": made.dataset, **asdict(made.counts)}
             for made in found
         ]
         click.echo(json.dumps(plain, indent=2))

@@ -59,13 +59,11 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
         count = sum(len(attack.intensities) for attack in attacks)
         progress.note(f"attacking {len(rows)} images in {count} ways")
         made = generate.generate(
-            generate.Request(data, rows, victim, attacks, out), progress.measured_in("passes")
+            generate.GenerationJob(data, rows, victim, attacks, out), progress.measured_in("passes")
         )
     with Progress() as progress:
-        request = evaluate.Request(out, defenses, protocol("f1/v1"))
-        evaluate.evaluate(
-            request, lambda identity: victim, progress.measured_in("images × defenses")
-        )
+        job = evaluate.EvaluationJob(out, defenses, protocol("f1/v1"))
+        evaluate.evaluate(job, lambda identity: victim, progress.measured_in("images × defenses"))
     tables = write_tables(out)
     drawn = out / "quickstart.png"
     cells = evaluate.cells_before(defenses, victim_identity(victim))
@@ -73,8 +71,8 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
     save(picture(subjects, victim, cells, protocol("f1/v1")), drawn)
     seconds = time.perf_counter() - started
     if as_json:
-        summary = {"generate": asdict(made), "picture": str(drawn), "seconds": seconds}
-        click.echo(json.dumps(summary | tables.as_json(), indent=2))
+        figures = {"generate": asdict(made), "picture": str(drawn), "seconds": seconds}
+        click.echo(json.dumps(figures | tables.as_json(), indent=2))
         return
     tables.show()
     click.echo(f"picture: {drawn}")

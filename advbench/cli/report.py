@@ -66,12 +66,12 @@ def report(
     from advbench.inference.devices import torch_device
     from advbench.pipelines.verbs import load_identified
     from advbench.registry import DEFENSES
-    from advbench.report.build import Request, build
+    from advbench.report.build import ReportJob, build
 
     given = (DEFENSES.get("ansm").create(weights=tuple(ansm_weights)),) if ansm_weights else ()
     where = torch_device(device)
-    request = Request(out, to or out / "report" / "index.html", dataset, victim, megabytes, given)
-    made = build(request, (lambda i: load_identified(i, weights, where)) if maps else None)
+    job = ReportJob(out, to or out / "report" / "index.html", dataset, victim, megabytes, given)
+    made = build(job, (lambda i: load_identified(i, weights, where)) if maps else None)
     if as_json:
         found = {"path": str(made.path), "bytes": made.bytes, "records": made.records}
         click.echo(json.dumps(found | {"notes": made.notes}, indent=2))

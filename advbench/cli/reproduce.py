@@ -95,7 +95,7 @@ def reproduce(
     from advbench.files import write_atomically
     from advbench.inference.devices import torch_device
     from advbench.pipelines.load import load_dataset
-    from advbench.pipelines.reproduce import Request
+    from advbench.pipelines.reproduce import ReproductionJob
     from advbench.pipelines.reproduce import reproduce as run
     from advbench.scores.tables import as_csv
 
@@ -115,7 +115,7 @@ def reproduce(
             needed = ["test"] if table == "table3" or train_dataset else ["test", "train", "val"]
             present = [opened(name) for name in _present(out)]
             datasets = [d for d in present if all(d.select(part, label=1) for part in needed)]
-        request = Request(
+        job = ReproductionJob(
             out,
             datasets,
             victims,
@@ -126,7 +126,7 @@ def reproduce(
             recipe=parse_settings(pairs),
             start=start,
         )
-        found = run(table, request, progress.measured_in("steps"))
+        found = run(table, job, progress.measured_in("steps"))
     path = out / "reproduce" / ("-".join([table, *victim]) + ".csv")
     write_atomically(path, as_csv(found))
     if as_json:

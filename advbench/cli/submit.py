@@ -44,10 +44,10 @@ def submit(
     advbench submit ansm --to ansm.zip
     advbench leaderboard check ansm.zip
     """
-    from advbench.submissions.pack import Request
+    from advbench.submissions.pack import SubmissionJob
     from advbench.submissions.pack import submit as run
 
-    board = run(Request(out, to, dataset, defense, title, reference, contact))
+    board = run(SubmissionJob(out, to, dataset, defense, title, reference, contact))
     click.echo(f"submission: {to} ({len(board)} rows, {to.stat().st_size / 1e3:.0f} kB)")
 
 

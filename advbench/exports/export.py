@@ -24,7 +24,7 @@ from advbench.progress import Count as Progress
 
 
 @dataclass(frozen=True)
-class Request:
+class ExportJob:
     """Choose what to export.
 
     Attributes:
@@ -50,7 +50,7 @@ class Request:
 
 
 @dataclass
-class Summary:
+class ExportCounts:
     """Count what was exported.
 
     Attributes:
@@ -65,28 +65,28 @@ class Summary:
     terms: dict[str, str] = field(default_factory=dict)
 
 
-def export(request: Request, progress: Progress = lambda done, total: None) -> Summary:
+def export(job: ExportJob, progress: Progress = lambda done, total: None) -> ExportCounts:
     """Make the folder; memory holds one photograph with its variants, or one row group of Parquet.
 
     Raises:
         AdvbenchError: nothing to export, the folder is not empty, a manifest at fault, a full disk.
         DamagedShardError: a shard is not what was written.
     """
-    with whole_folder(request.to) as folder:
-        groups = select(request.out / "shards", request.datasets, request.victims, request.attacks)
-        terms = terms_of(groups, request.out, request.include_images)
-        form = format_of(request.format)(folder, request.shard_bytes)
+    with whole_folder(job.to) as folder:
+        groups = select(job.out / "shards", job.datasets, job.victims, job.attacks)
+        terms = terms_of(groups, job.out, job.include_images)
+        form = format_of(job.format)(folder, job.shard_bytes)
         ledger = _write(form, groups, terms, progress)
         sums = _sums(folder)
         known = made(groups)
-        about = _about(request, groups, terms, ledger, known=known)
+        about = _about(job, groups, terms, ledger, known=known)
         columns = [*COLUMNS, *form.locations]
         text = croissant(about, form.distribution(sums), columns, sums)
         (folder / "croissant.json").write_text(text, encoding="utf-8")
-        text = card(form, groups, terms, ledger, made=known, columns=columns, url=request.url)
+        text = card(form, groups, terms, ledger, made=known, columns=columns, url=job.url)
         (folder / "README.md").write_text(text, encoding="utf-8")
         files, size = _write_sums(folder, sums)
-    return Summary(
+    return ExportCounts(
         ledger.images,
         len(ledger.photographs),
         files,
@@ -153,7 +153,7 @@ def _write_sums(folder: Path, known: Mapping[str, str]) -> tuple[int, int]:
 
 
 def _about(
-    request: Request,
+    job: ExportJob,
     groups: Sequence[Group],
     terms: Mapping[str, Terms],
     ledger: Ledger,
@@ -181,9 +181,9 @@ def _about(
             [t.info.citation for t in terms.values() if t.info and t.info.citation]
             or [f"advbench {advbench.__version__}, content sha256 {ledger.content_sha256}"]
         ),
-        creator=request.creator,
+        creator=job.creator,
         published=known.last_day,
-        url=request.url,
+        url=job.url,
     )
 
 

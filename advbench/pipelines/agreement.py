@@ -27,7 +27,7 @@ from advbench.images import fit_mask, to_tensor, to_unit
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
 from advbench.pipelines.load import cache_folder
-from advbench.pipelines.making import Request
+from advbench.pipelines.making import GenerationJob
 from advbench.pipelines.provenance import device_name, versions, victim_identity
 from advbench.scores.intervals import Bootstrap
 from advbench.scores.protocols import protocol
@@ -112,18 +112,18 @@ class Sample:
         return cls(row.source_group, to_tensor(image), truth[None])
 
 
-def check_agreement(request: Request) -> Agreement:
-    """Measure a request's numerics on its first images, once for a victim, a setting and a machine:
+def check_agreement(job: GenerationJob) -> Agreement:
+    """Measure a job's numerics on its first images, once for a victim, a setting and a machine:
     what was found is kept in the cache.
 
     Raises:
         AdvbenchError: attacks are not as strong, or not as weak, as exact ones.
     """
-    victim, rows = request.victim, request.rows[:IMAGES]
-    kept = _path(request)
+    victim, rows = job.victim, job.rows[:IMAGES]
+    kept = _path(job)
     found = _read(kept)
     if found is None:
-        samples = [Sample.of(victim, request.dataset, row) for row in rows]
+        samples = [Sample.of(victim, job.dataset, row) for row in rows]
         found = measured(victim, samples, ATTACKS)
         write_atomically(kept, json.dumps(asdict(found)).encode())
     if not found.enough:
@@ -217,16 +217,16 @@ def _same_signs(one: Tensor, other: Tensor) -> float:
     return float((weight * (one.sign() == other.sign())).sum() / weight.sum())
 
 
-def _path(request: Request) -> Path:
+def _path(job: GenerationJob) -> Path:
     """Name the file of the gate's result: named after all that decides it."""
-    victim = request.victim
+    victim = job.victim
     parts = {
         "victim": victim_identity(victim),
         "numerics": victim.numerics,
         "device": device_name(victim.device),
         "versions": versions(),
         "attacks": [attack.variant_spec(attack.intensities[0]) for attack in ATTACKS],
-        "images": [(row.pixels_sha256, row.maskbits_sha256) for row in request.rows[:IMAGES]],
+        "images": [(row.pixels_sha256, row.maskbits_sha256) for row in job.rows[:IMAGES]],
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "numerics" / f"{victim.name}-{victim.numerics}-{digest[:16]}.json"

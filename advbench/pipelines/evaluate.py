@@ -38,7 +38,7 @@ LoadVictim = Callable[[dict[str, str]], Victim]
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationJob:
     """Choose what to evaluate.
 
     Attributes:
@@ -69,7 +69,7 @@ class Request:
 
 
 @dataclass
-class Summary:
+class EvaluationCounts:
     """Count what a run did, in images × defense strengths, and which defenses it left out and
     why."""
 
@@ -123,11 +123,11 @@ class Pending:
 
 
 def evaluate(
-    request: Request,
+    job: EvaluationJob,
     load_victim: LoadVictim,
     progress: Progress = lambda what, done, total: None,
     engine: Engine | None = None,
-) -> Summary:
+) -> EvaluationCounts:
     """Score every wanted cell that is not there yet.
 
     Args:
@@ -137,8 +137,8 @@ def evaluate(
     Raises:
         AdvbenchError: no shards, a damaged shard, weights that are not those of the shards.
     """
-    summary = Summary()
-    for pending in find_pending(request, summary):
+    counts = EvaluationCounts()
+    for pending in find_pending(job, counts):
         identity = pending.identity
         # The code of somebody else's victim is compared even where all scores are there.
         if not pending.todo and "source" not in identity:
@@ -156,7 +156,7 @@ def evaluate(
                 f"{identity['weights']} ({identity['weights_sha256'][:12]}), not "
                 f"{victim.weights.label} ({victim.weights.sha256[:12]}); give --weights"
             )
-        scorer = Scorer(pending.dataset, victim, request.protocol, request.seed)
+        scorer = Scorer(pending.dataset, victim, job.protocol, job.seed)
         units = [
             WorkUnit(
                 f"{identity['name']} on {variant.name}",
@@ -166,17 +166,17 @@ def evaluate(
             )
             for variant, keys in pending.todo
         ]
-        work = partial(_score, request=request, scorer=scorer, originals=pending.originals)
+        work = partial(_score, job=job, scorer=scorer, originals=pending.originals)
         for scored in (engine or Local()).run(work, units, progress):
-            summary.scored += scored
-    return summary
+            counts.scored += scored
+    return counts
 
 
 def _score(
     todo: tuple[Variant, dict[Cell, str]],
     report: Report,
     *,
-    request: Request,
+    job: EvaluationJob,
     scorer: Scorer,
     originals: list[ShardEntry],
 ) -> int:
@@ -192,14 +192,14 @@ def _score(
                 records[cell].append(record)
             report(len(keys))
     for cell, rows in records.items():
-        store = _records(request, cell)
+        store = _records(job, cell)
         path = store.path(scorer.dataset, identity["name"], variant.name, cell.name)
         store.add(
             path,
             rows,
             partial(
                 _key,
-                request=request,
+                job=job,
                 variant=variant,
                 originals=originals,
                 identity=identity,
@@ -209,8 +209,10 @@ def _score(
     return len(variant.sample_ids) * len(keys)
 
 
-def find_pending(request: Request, summary: Summary, complete: bool = True) -> list[Pending]:
-    """Find what is to be scored, per dataset and victim; what is there is counted in ``summary``.
+def find_pending(
+    job: EvaluationJob, counts: EvaluationCounts, complete: bool = True
+) -> list[Pending]:
+    """Find what is to be scored, per dataset and victim; what is there is counted in ``counts``.
 
     Args:
         complete: refuse a store that has lost shards of what is asked for.
@@ -218,24 +220,24 @@ def find_pending(request: Request, summary: Summary, complete: bool = True) -> l
     Raises:
         AdvbenchError: as :func:`evaluate`.
     """
-    store = ShardStore(request.out / "shards")
+    store = ShardStore(job.out / "shards")
     entries = store.entries()
     if not entries:
         raise AdvbenchError(f"{store.root}: no shards there; make some with advbench generate")
     if complete:
-        store.compare(partial(_is_asked_for, request, entries))
-    groups = _groups(entries, request)
+        store.compare(partial(_is_asked_for, job, entries))
+    groups = _groups(entries, job)
     if not groups:
         raise AdvbenchError(f"{store.root}: no shards of what was asked for; see advbench generate")
     found = []
     for (dataset, identity_json), variants in groups.items():
         identity = json.loads(identity_json)
-        left_out = summary.left_out if request.where_possible else None
-        cells = cells_before(request.defenses, identity, left_out)
+        left_out = counts.left_out if job.where_possible else None
+        cells = cells_before(job.defenses, identity, left_out)
         space = next(v.settings.space for v in variants if v.settings)
         originals = _of_space(entries, dataset, space)
         todo = []
-        own = {variant.name: _cells_of(variant, cells, identity, summary) for variant in variants}
+        own = {variant.name: _cells_of(variant, cells, identity, counts) for variant in variants}
         # The originals meet every defense that anything else meets.
         own["original"] = list({cell.name: cell for each in own.values() for cell in each}.values())
         for variant in variants:
@@ -244,7 +246,7 @@ def find_pending(request: Request, summary: Summary, complete: bool = True) -> l
             keys = {
                 cell: _key(
                     ids,
-                    request=request,
+                    job=job,
                     variant=variant,
                     originals=originals,
                     identity=identity,
@@ -255,11 +257,9 @@ def find_pending(request: Request, summary: Summary, complete: bool = True) -> l
             missing = {
                 cell: key
                 for cell, key in keys.items()
-                if not _is_there(
-                    request, dataset, identity, variant, originals=originals, cell=cell
-                )
+                if not _is_there(job, dataset, identity, variant, originals=originals, cell=cell)
             }
-            summary.reused += (len(cells) - len(missing)) * len(variant.sample_ids)
+            counts.reused += (len(cells) - len(missing)) * len(variant.sample_ids)
             if missing:
                 todo.append((variant, missing))
         found.append(Pending(dataset, identity, originals, todo))
@@ -292,10 +292,10 @@ def cells_before(
 
 
 def _cells_of(
-    variant: Variant, cells: Sequence[Cell], identity: dict[str, str], summary: Summary
+    variant: Variant, cells: Sequence[Cell], identity: dict[str, str], counts: EvaluationCounts
 ) -> list[Cell]:
     """The defenses that a variant meets: all of them, or where it was made through one exactly that
-    one, whether or not it is among them. One that is not here any more is told in ``summary``."""
+    one, whether or not it is among them. One that is not here any more is told in ``counts``."""
     through = variant.attacked.through
     if not through:
         return list(cells)
@@ -312,8 +312,8 @@ def _cells_of(
             return [rebuilt]
         why = f"{rebuilt.name} is another one now"
     reason = f"{variant.name} before {identity['name']}: made through {through}; {why}"
-    if reason not in summary.left_out:
-        summary.left_out.append(reason)
+    if reason not in counts.left_out:
+        counts.left_out.append(reason)
     return []
 
 
@@ -331,36 +331,36 @@ def defense_of(
     return cls.create(**settings).for_victim(identity), strength
 
 
-def _is_asked_for(request: Request, entries: Sequence[ShardEntry], row: Row) -> bool:
+def _is_asked_for(job: EvaluationJob, entries: Sequence[ShardEntry], row: Row) -> bool:
     """Tell whether the shard of a row of the index is scored, or one that is was made from it."""
-    if request.datasets and row["dataset"] not in request.datasets:
+    if job.datasets and row["dataset"] not in job.datasets:
         return False
-    if request.samples is not None and request.samples.isdisjoint(row["samples"].split()):
+    if job.samples is not None and job.samples.isdisjoint(row["samples"].split()):
         return False
     if row["kind"] == ORIGINALS:
         return any(
             entry.settings.space == row["space"]
-            and (not request.victims or (entry.settings.victim or {})["name"] in request.victims)
+            and (not job.victims or (entry.settings.victim or {})["name"] in job.victims)
             for entry in entries
             if entry.settings.kind == ADVERSARIAL
         )
-    if request.victims and row["victim"] not in request.victims:
+    if job.victims and row["victim"] not in job.victims:
         return False
-    return request.variants is None or row["variant"] in request.variants
+    return job.variants is None or row["variant"] in job.variants
 
 
-def _groups(entries: list[ShardEntry], request: Request) -> dict[tuple[str, str], list[Variant]]:
+def _groups(entries: list[ShardEntry], job: EvaluationJob) -> dict[tuple[str, str], list[Variant]]:
     """Per dataset and victim the originals and the variants; originals first."""
     found: dict[tuple[str, str], dict[str, list[ShardEntry]]] = {}
     for entry in entries:
         settings = entry.settings
         if settings.kind != ADVERSARIAL or settings.victim is None:
             continue
-        if request.victims and settings.victim["name"] not in request.victims:
+        if job.victims and settings.victim["name"] not in job.victims:
             continue
-        if request.datasets and settings.dataset not in request.datasets:
+        if job.datasets and settings.dataset not in job.datasets:
             continue
-        if request.variants is not None and settings.variant not in request.variants:
+        if job.variants is not None and settings.variant not in job.variants:
             continue
         identity = json.dumps(settings.victim, sort_keys=True)
         variants = found.setdefault((settings.dataset, identity), {})
@@ -368,19 +368,18 @@ def _groups(entries: list[ShardEntry], request: Request) -> dict[tuple[str, str]
     groups = {}
     for key, by_name in found.items():
         attacked = [
-            Variant(group[0].settings, tuple(group), _ids(group, request))
-            for group in by_name.values()
+            Variant(group[0].settings, tuple(group), _ids(group, job)) for group in by_name.values()
         ]
         everything = sorted({name for variant in attacked for name in variant.sample_ids})
         groups[key] = [Variant(None, (), tuple(everything)), *attacked]
     return groups
 
 
-def _ids(entries: Sequence[ShardEntry], request: Request) -> tuple[str, ...]:
+def _ids(entries: Sequence[ShardEntry], job: EvaluationJob) -> tuple[str, ...]:
     names = {name for entry in entries for name in entry.sample_ids}
-    if request.samples is not None:
-        names &= request.samples
-    return tuple(sorted(names)[: request.limit])
+    if job.samples is not None:
+        names &= job.samples
+    return tuple(sorted(names)[: job.limit])
 
 
 def _samples(variant: Variant, originals: Originals) -> Iterable[Sample]:
@@ -408,7 +407,7 @@ def _samples(variant: Variant, originals: Originals) -> Iterable[Sample]:
 
 
 def _is_there(
-    request: Request,
+    job: EvaluationJob,
     dataset: str,
     identity: dict[str, str],
     variant: Variant,
@@ -417,20 +416,20 @@ def _is_there(
     cell: Cell,
 ) -> bool:
     """Find whether the cell's records are there, for these images and perhaps more, after those in
-    ``request.known`` were copied where they serve."""
+    ``job.known`` were copied where they serve."""
     key_of = partial(
-        _key, request=request, variant=variant, originals=originals, identity=identity, cell=cell
+        _key, job=job, variant=variant, originals=originals, identity=identity, cell=cell
     )
-    store = _records(request, cell)
+    store = _records(job, cell)
     place = (dataset, identity["name"], variant.name, cell.name)
     path = store.path(*place)
     entries = originals if variant.settings is None else variant.entries
     store.check_images(path, {name for entry in entries for name in entry.sample_ids})
     if store.serving(path, variant.sample_ids, key_of) is not None:
         return True
-    if request.known is None:
+    if job.known is None:
         return False
-    known = RecordStore(request.known)
+    known = RecordStore(job.known)
     chosen = known.serving(known.path(*place), variant.sample_ids, key_of)
     if chosen is None:
         return False
@@ -451,7 +450,7 @@ def _of_space(entries: list[ShardEntry], dataset: str, space: str) -> list[Shard
 def _key(
     sample_ids: tuple[str, ...],
     *,
-    request: Request,
+    job: EvaluationJob,
     variant: Variant,
     originals: Sequence[ShardEntry],
     identity: dict[str, str],
@@ -463,13 +462,13 @@ def _key(
         "samples": sample_ids,
         "victim": identity,
         "defense": cell.specification,
-        "seed": request.seed if cell.defense.random else None,
-        "protocol": request.protocol.id,
+        "seed": job.seed if cell.defense.random else None,
+        "protocol": job.protocol.id,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _records(request: Request, cell: Cell) -> RecordStore:
+def _records(job: EvaluationJob, cell: Cell) -> RecordStore:
     """Name the file of a cell's records."""
-    records = request.records or request.out / "records"
-    return RecordStore(records if cell.defense.name == "none" else request.defended or records)
+    records = job.records or job.out / "records"
+    return RecordStore(records if cell.defense.name == "none" else job.defended or records)

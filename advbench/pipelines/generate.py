@@ -21,7 +21,7 @@ from advbench.images import mask_sha256
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.making import (
     Effect,
-    Request,
+    GenerationJob,
     Task,
     make_adversarial,
     make_originals,
@@ -32,13 +32,20 @@ from advbench.progress import Report as Progress
 from advbench.shards.reader import Shard, ShardEntry
 from advbench.shards.schema import Settings
 
-__all__ = ["Request", "Summary", "generate", "missing_originals", "missing_tasks", "weight"]
+__all__ = [
+    "GenerationCounts",
+    "GenerationJob",
+    "generate",
+    "missing_originals",
+    "missing_tasks",
+    "weight",
+]
 
 SHARD_BYTES = 96 << 20
 
 
 @dataclass
-class Summary:
+class GenerationCounts:
     """Count what a run did.
 
     Attributes:
@@ -56,10 +63,10 @@ class Summary:
 
 
 def generate(
-    request: Request,
+    job: GenerationJob,
     progress: Progress = lambda what, done, total: None,
     engine: Engine | None = None,
-) -> Summary:
+) -> GenerationCounts:
     """Make what is missing; see the module.
 
     Args:
@@ -71,46 +78,48 @@ def generate(
         OSError: the disk is full or the folder read-only; finished shards stay.
     """
     started = time.perf_counter()
-    store = request.store
-    summary = Summary()
+    store = job.store
+    counts = GenerationCounts()
     store.tidy()
     store.check_index()
     engine = engine or Local()
     try:
-        originals = missing_originals(request, summary)
-        tasks = missing_tasks(request, summary)
-        if tasks and request.victim.numerics != "exact":
-            summary.agreement = str(check_agreement(request))
+        originals = missing_originals(job, counts)
+        tasks = missing_tasks(job, counts)
+        if tasks and job.victim.numerics != "exact":
+            counts.agreement = str(check_agreement(job))
         passes = sum(unit.cost for unit in tasks)
 
         def resized(what: str, done: int, total: int) -> None:
             progress(what, 0, passes)
 
-        for _ in engine.run(partial(make_originals, request), originals, resized):
+        for _ in engine.run(partial(make_originals, job), originals, resized):
             pass
-        for made in engine.run(partial(make_adversarial, request), tasks, progress):
-            summary.made += made.images
-            summary.passes += made.passes
+        for made in engine.run(partial(make_adversarial, job), tasks, progress):
+            counts.made += made.images
+            counts.passes += made.passes
             for variant, effect in made.effects.items():
-                summary.effects[variant] = summary.effects.get(variant, Effect()) + effect
+                counts.effects[variant] = counts.effects.get(variant, Effect()) + effect
     except BaseException:
         with suppress(AdvbenchError, OSError):
             store.write_index()
         raise
     store.write_index()
-    summary.seconds = time.perf_counter() - started
-    return summary
+    counts.seconds = time.perf_counter() - started
+    return counts
 
 
-def missing_originals(request: Request, summary: Summary) -> list[WorkUnit[tuple[Row, ...]]]:
+def missing_originals(
+    job: GenerationJob, counts: GenerationCounts
+) -> list[WorkUnit[tuple[Row, ...]]]:
     """The originals that are to be stored, shard by shard.
 
     Raises:
         AdvbenchError: those that are there are of another dataset of the same name.
     """
-    settings = originals_settings(request)
+    settings = originals_settings(job)
     sources: dict[str, tuple[str, ...]] = {}
-    for entry in _present(request, settings, summary):
+    for entry in _present(job, settings, counts):
         with Shard(entry.path) as shard:
             columns = [
                 [shard.sha256_of(number, name) for number in range(len(entry.sample_ids))]
@@ -118,12 +127,12 @@ def missing_originals(request: Request, summary: Summary) -> list[WorkUnit[tuple
             ]
             columns += [shard.texts(name) for name in ("kind", "source_group")]
         sources |= dict(zip(entry.sample_ids, zip(*columns, strict=True), strict=True))
-    for row in request.rows:
+    for row in job.rows:
         own = (row.pixels_sha256, row.maskbits_sha256 or _nothing_forged(row))
         if sources.get(row.sample_id, own)[:2] != own:
             raise AdvbenchError(
-                f"{request.store.root / settings.folder}: made from another dataset named "
-                f"{request.name} ({row.sample_id} differs); give another --out"
+                f"{job.store.root / settings.folder}: made from another dataset named "
+                f"{job.name} ({row.sample_id} differs); give another --out"
             )
 
     def is_there(row: Row) -> bool:
@@ -131,7 +140,7 @@ def missing_originals(request: Request, summary: Summary) -> list[WorkUnit[tuple
         return sources.get(row.sample_id, ())[2:] == (row.kind, row.source_group)
 
     units = []
-    for chunk in _chunks(request):
+    for chunk in _chunks(job):
         missing = tuple(row for row in chunk if not is_there(row))
         if missing:
             parts = (settings.sha256, *(row.sample_id for row in missing))
@@ -139,26 +148,26 @@ def missing_originals(request: Request, summary: Summary) -> list[WorkUnit[tuple
     return units
 
 
-def missing_tasks(request: Request, summary: Summary) -> list[WorkUnit[Task]]:
+def missing_tasks(job: GenerationJob, counts: GenerationCounts) -> list[WorkUnit[Task]]:
     """Find what is to be done: per attack and shard, intensities that miss the same images
-    together; what is there is counted in ``summary``."""
+    together; what is there is counted in ``counts``."""
     units = []
-    for attack in sorted(request.attacks, key=lambda attack: attack.passes()):
+    for attack in sorted(job.attacks, key=lambda attack: attack.passes()):
         present: dict[float, set[str]] = {}
         for intensity in attack.intensities:
-            entries = _present(request, settings_of(request, attack, intensity), summary)
+            entries = _present(job, settings_of(job, attack, intensity), counts)
             present[intensity] = {name for entry in entries for name in entry.sample_ids}
-        for whole in _chunks(request):
+        for whole in _chunks(job):
             chunk = [row for row in whole if row.label == 1 or attack.attacks_authentic]
             groups: dict[tuple[Row, ...], list[float]] = {}
             for intensity, names in present.items():
                 missing = tuple(row for row in chunk if row.sample_id not in names)
-                summary.reused += len(chunk) - len(missing)
+                counts.reused += len(chunk) - len(missing)
                 if missing:
                     groups.setdefault(missing, []).append(intensity)
             for rows, intensities in groups.items():
                 part = attack.only(intensities)
-                parts = [settings_of(request, part, value).sha256 for value in intensities]
+                parts = [settings_of(job, part, value).sha256 for value in intensities]
                 units.append(
                     WorkUnit(
                         f"{attack.label} on {len(rows)} images",
@@ -170,11 +179,11 @@ def missing_tasks(request: Request, summary: Summary) -> list[WorkUnit[Task]]:
     return units
 
 
-def _present(request: Request, settings: Settings, summary: Summary) -> list[ShardEntry]:
+def _present(job: GenerationJob, settings: Settings, counts: GenerationCounts) -> list[ShardEntry]:
     """The shards of these settings that are there, after repair where that is asked for."""
-    if request.repair:
-        summary.repaired += request.store.repair(settings)
-    return request.store.of(settings)
+    if job.repair:
+        counts.repaired += job.store.repair(settings)
+    return job.store.of(settings)
 
 
 def _nothing_forged(row: Row) -> str:
@@ -182,19 +191,19 @@ def _nothing_forged(row: Row) -> str:
     return mask_sha256(np.zeros((row.height, row.width), dtype=bool))
 
 
-def weight(request: Request, row: Row) -> int:
+def weight(job: GenerationJob, row: Row) -> int:
     """Bytes of an image in memory, at the victim's working size."""
-    side = request.victim.working_side
+    side = job.victim.working_side
     return 3 * (side * side if side else row.height * row.width)
 
 
-def _chunks(request: Request) -> list[list[Row]]:
+def _chunks(job: GenerationJob) -> list[list[Row]]:
     """The rows in shards of bounded size: the same chunks at every run."""
     chunks: list[list[Row]] = [[]]
     size = 0
-    for row in request.rows:
-        bytes_ = weight(request, row)
-        if chunks[-1] and (len(chunks[-1]) >= request.shard_size or size + bytes_ > SHARD_BYTES):
+    for row in job.rows:
+        bytes_ = weight(job, row)
+        if chunks[-1] and (len(chunks[-1]) >= job.shard_size or size + bytes_ > SHARD_BYTES):
             chunks.append([])
             size = 0
         chunks[-1].append(row)

@@ -29,7 +29,7 @@ from advbench.victims.base import Victim
 
 
 @dataclass(frozen=True)
-class Request:
+class GenerationJob:
     """Choose what to generate.
 
     Attributes:
@@ -71,51 +71,51 @@ class Task:
     rows: tuple[Row, ...]
 
 
-def settings_of(request: Request, attack: Attack, intensity: float) -> Settings:
+def settings_of(job: GenerationJob, attack: Attack, intensity: float) -> Settings:
     """The provenance key of one variant.
 
     What was not made exactly is another attack, such as ``pgd~fast``, in names, records and tables.
     """
     variant, spec = attack.variant_name(intensity), attack_identity(attack, intensity)
-    numerics = request.victim.numerics
+    numerics = job.victim.numerics
     if numerics != "exact":
         label = str(spec["attack"])
         spec["attack"] = f"{label}~{numerics}"
         variant = spec["attack"] + variant.removeprefix(label)
     return Settings(
         kind=ADVERSARIAL,
-        dataset=request.name,
-        space=request.victim.space,
-        victim=victim_identity(request.victim),
+        dataset=job.name,
+        space=job.victim.space,
+        victim=victim_identity(job.victim),
         variant=variant,
         attack=spec,
         budget=attack.budget(intensity),
-        seed=request.seed,
+        seed=job.seed,
         precision="fp32" if numerics == "exact" else numerics,
     )
 
 
-def originals_settings(request: Request) -> Settings:
+def originals_settings(job: GenerationJob) -> Settings:
     """The provenance key of the originals."""
-    return Settings(kind=ORIGINALS, dataset=request.name, space=request.victim.space)
+    return Settings(kind=ORIGINALS, dataset=job.name, space=job.victim.space)
 
 
-def make_originals(request: Request, rows: Sequence[Row], report: Report) -> None:
+def make_originals(job: GenerationJob, rows: Sequence[Row], report: Report) -> None:
     """Write the shard of these images as the victim sees them."""
     records = [
         Original(
             row.sample_id,
             row.kind,
             row.source_group,
-            request.victim.fit(request.dataset.image(row)),
-            request.dataset.mask(row),
+            job.victim.fit(job.dataset.image(row)),
+            job.dataset.mask(row),
             row.pixels_sha256,
         )
         for row in rows
     ]
-    settings = originals_settings(request)
-    made = provenance(request.victim.device)
-    request.store.add(settings, records, made, _place(request, rows))
+    settings = originals_settings(job)
+    made = provenance(job.victim.device)
+    job.store.add(settings, records, made, _place(job, rows))
     report(len(rows))
 
 
@@ -184,10 +184,10 @@ class _Passes:
         self.add(self._left)
 
 
-def make_adversarial(request: Request, task: Task, report: Report) -> Made:
+def make_adversarial(job: GenerationJob, task: Task, report: Report) -> Made:
     """Attack the images of a task and write a shard a variant; reports passes."""
-    attack, victim = task.attack, request.victim
-    originals = request.store.originals(request.name, victim.space)
+    attack, victim = task.attack, job.victim
+    originals = job.store.originals(job.name, victim.space)
     records: dict[str, list[AdversarialRecord]] = {
         attack.variant_name(intensity): [] for intensity in attack.intensities
     }
@@ -200,7 +200,7 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
                 torch.from_numpy(stack.images).permute(0, 3, 1, 2),
                 torch.from_numpy(stack.masks),
                 stack.names,
-                seed=request.seed,
+                seed=job.seed,
                 runner=runner,
             )
             for stack in stacks
@@ -230,9 +230,9 @@ def make_adversarial(request: Request, task: Task, report: Report) -> Made:
     batch = runner.sized(attack.work_on(victim, stacks[-1].images.shape[1:3])).batch
     made = provenance(victim.device, passes, time.perf_counter() - started, batch)
     for intensity in attack.intensities:
-        settings = settings_of(request, attack, intensity)
+        settings = settings_of(job, attack, intensity)
         own = records[attack.variant_name(intensity)]
-        request.store.add(settings, own, made, _place(request, task.rows))
+        job.store.add(settings, own, made, _place(job, task.rows))
     return Made(len(task.rows) * len(attack.intensities), passes, effects)
 
 
@@ -275,7 +275,7 @@ def _batched(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
         yield rows[start : start + size]
 
 
-def _place(request: Request, rows: Sequence[Row]) -> int:
+def _place(job: GenerationJob, rows: Sequence[Row]) -> int:
     """The place of the first image in the dataset, by which a shard is numbered."""
     first = rows[0].sample_id
-    return next(i for i, row in enumerate(request.dataset.rows) if row.sample_id == first)
+    return next(i for i, row in enumerate(job.dataset.rows) if row.sample_id == first)

@@ -69,7 +69,7 @@ FIXED = ("first", "depth", "target")
 
 
 @dataclass(frozen=True)
-class Request:
+class ReproductionJob:
     """Choose what to reproduce.
 
     Attributes:
@@ -96,7 +96,7 @@ class Request:
 
 def reproduce(
     table: str,
-    request: Request,
+    job: ReproductionJob,
     progress: Progress = lambda what, done, total: None,
 ) -> pd.DataFrame:
     """One of the paper's tables; columns as in :func:`beside_published`, with a ``note``.
@@ -107,7 +107,7 @@ def reproduce(
     Raises:
         AdvbenchError: a dataset without test images, no network for a victim, no training split.
     """
-    run = _Run(request, progress)
+    run = _Reproduction(job, progress)
     run.check(table)
     if table != "table3":
         return _marked(beside_published(run.ablation(ABLATIONS[table]), table))
@@ -128,9 +128,9 @@ def _marked(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(note=above.map({True: text, False: ""}))
 
 
-class _Run:
-    def __init__(self, request: Request, progress: Progress) -> None:
-        self.request = request
+class _Reproduction:
+    def __init__(self, job: ReproductionJob, progress: Progress) -> None:
+        self.job = job
         self.progress = progress
         self.trained: dict[Path, Path] = {}
 
@@ -140,10 +140,10 @@ class _Run:
         Raises:
             AdvbenchError: see :func:`reproduce`.
         """
-        request = self.request
-        needs: list[tuple[Dataset, Split]] = [(dataset, "test") for dataset in request.datasets]
+        job = self.job
+        needs: list[tuple[Dataset, Split]] = [(dataset, "test") for dataset in job.datasets]
         if table != "table3":
-            for dataset in [request.training] if request.training else request.datasets:
+            for dataset in [job.training] if job.training else job.datasets:
                 needs += [(dataset, "train"), (dataset, "val")]
         for dataset, split in needs:
             if not dataset.select(split, label=1):
@@ -151,33 +151,33 @@ class _Run:
                     f"dataset {dataset.id}: no forged images in its {split} split; divide it "
                     f"with: advbench dataset split {dataset.id}"
                 )
-        fixed = sorted(set(FIXED) & set(request.recipe or {}))
+        fixed = sorted(set(FIXED) & set(job.recipe or {}))
         if fixed:
             raise AdvbenchError(f"--set {fixed[0]}: the strategies of {table} decide that")
-        for victim in request.victims:
+        for victim in job.victims:
             if table == "table3":
-                ANSM(weights=tuple(request.weights)).for_victim(victim_identity(victim))
+                ANSM(weights=tuple(job.weights)).for_victim(victim_identity(victim))
             else:
                 for changes in ABLATIONS[table].strategies.values():
                     self.start(victim, self.recipe(victim, changes))
 
     def recipe(self, victim: Victim, changes: Mapping[str, Any]) -> AnsmRecipe:
-        """The victim's preset, the request's changes, and a strategy's on top."""
-        settings = preset(victim.name, victim.size) | dict(self.request.recipe or {})
+        """The victim's preset, the job's changes, and a strategy's on top."""
+        settings = preset(victim.name, victim.size) | dict(self.job.recipe or {})
         decided = {key: value for key, value in changes.items() if value is not None}
         return AnsmRecipe.parse("recipe", settings | decided)
 
     def start(self, victim: Victim, recipe: AnsmRecipe) -> Start | None:
         """Read what the victim's network begins from."""
-        path = self.request.start
+        path = self.job.start
         return Start.read(path, victim.size, recipe.upsampling) if path else None
 
     def table3(self) -> pd.DataFrame:
         return pd.concat(
             [
-                self.defended(dataset, victim, self.attacks(SIX), self.request.out)
-                for dataset in self.request.datasets
-                for victim in self.request.victims
+                self.defended(dataset, victim, self.attacks(SIX), self.job.out)
+                for dataset in self.job.datasets
+                for victim in self.job.victims
             ],
             ignore_index=True,
         )
@@ -185,23 +185,21 @@ class _Run:
     def control(self, dataset: str, victim: str, names: Sequence[str]) -> pd.DataFrame:
         """Records of attacks that aim at the victim's own prediction in place of the truth."""
         return self.defended(
-            next(d for d in self.request.datasets if d.id == dataset),
-            next(v for v in self.request.victims if v.name == victim),
+            next(d for d in self.job.datasets if d.id == dataset),
+            next(v for v in self.job.victims if v.name == victim),
             self.attacks(names, target="pred"),
-            self.request.out / "reproduce" / "target-pred",
+            self.job.out / "reproduce" / "target-pred",
         )
 
     def ablation(self, ablation: Ablation) -> pd.DataFrame:
         attacks = self.attacks(ablation.attacks)
         frames = []
-        for dataset in self.request.datasets:
-            for victim in self.request.victims:
+        for dataset in self.job.datasets:
+            for victim in self.job.victims:
                 for strategy, changes in ablation.strategies.items():
                     recipe = self.recipe(victim, changes)
-                    weights = self.train(victim, self.request.training or dataset, recipe)
-                    records = self.defended(
-                        dataset, victim, attacks, self.request.out, weights=weights
-                    )
+                    weights = self.train(victim, self.job.training or dataset, recipe)
+                    records = self.defended(dataset, victim, attacks, self.job.out, weights=weights)
                     names = records.defense.map({"none": "none", "ansm": strategy})
                     frames.append(records.assign(defense=names))
         every = pd.concat(frames, ignore_index=True)
@@ -221,16 +219,18 @@ class _Run:
         Args:
             weights: of one network, whose records lie beside it.
         """
-        request = self.request
-        rows = dataset.select("test", label=1, limit=request.limit)
-        generate.generate(generate.Request(dataset, rows, victim, attacks, out), self.progress)
+        job = self.job
+        rows = dataset.select("test", label=1, limit=job.limit)
+        generate.generate(
+            generate.GenerationJob(dataset, rows, victim, attacks, out), self.progress
+        )
         # Of its own, so that a limit here cuts nothing that evaluate has scored.
         records = out / "reproduce" / "records"
         own = weights.parent / "records" if weights else records
-        given = (str(weights),) if weights else tuple(request.weights)
+        given = (str(weights),) if weights else tuple(job.weights)
         ids = frozenset(row.sample_id for row in rows)
         variants = {a.variant_name(intensity) for a in attacks for intensity in a.intensities}
-        wanted = evaluate.Request(
+        wanted = evaluate.EvaluationJob(
             out=out,
             defenses=[ANSM(weights=given)],
             protocol=protocol("f1/v1"),
@@ -251,12 +251,12 @@ class _Run:
         return pd.concat(parts, ignore_index=True)
 
     def attacks(self, names: Sequence[str], **settings: Any) -> list[Attack]:
-        given = {**(self.request.attack_settings or {}), **settings}
+        given = {**(self.job.attack_settings or {}), **settings}
         made = []
         for name in names:
             cls = ATTACKS.get(name)
             own = {key: value for key, value in given.items() if key in cls.model_fields}
-            made.append(cls.create(self.request.profile, **own))
+            made.append(cls.create(self.job.profile, **own))
         return made
 
     def train(self, victim: Victim, dataset: Dataset, recipe: AnsmRecipe) -> Path:
@@ -270,7 +270,7 @@ class _Run:
         digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
         lengths = f"{recipe.epochs_first}+{recipe.epochs_mgr}"
         name = "-".join(["ansm", *parts, lengths, digest])
-        folder = self.request.out / "reproduce" / name
+        folder = self.job.out / "reproduce" / name
         if folder in self.trained:  # else all its pairs would be read again
             return self.trained[folder]
         after = None
@@ -278,10 +278,10 @@ class _Run:
             first = recipe.model_copy(update=FIRST_STAGE)
             after = self.train(victim, dataset, first).parent
         # Stored, for all strategies to share; apart, so that evaluate does not score them.
-        pairs = self.request.out / "reproduce" / "pairs"
+        pairs = self.job.out / "reproduce" / "pairs"
         fgsm = ATTACKS.get("fgsm").create(eps=(recipe.eps,))
         for some in filter(None, rows.values()):
-            wanted = generate.Request(dataset, some, victim, [fgsm], pairs)
+            wanted = generate.GenerationJob(dataset, some, victim, [fgsm], pairs)
             generate.generate(wanted, self.progress)
         self.trained[folder] = train_ansm(
             victim,

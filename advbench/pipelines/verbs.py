@@ -29,13 +29,13 @@ class Generated:
     Attributes:
         dataset: its name in shards and records, such as ``builtin-val``.
         sample_ids: the images, in order.
-        summary: adversarial images made and found, passes, seconds.
+        counts: adversarial images made and found, passes, seconds.
     """
 
     victim: Victim
     dataset: str
     sample_ids: tuple[str, ...]
-    summary: making.Summary
+    counts: making.GenerationCounts
 
 
 def generate(
@@ -70,7 +70,7 @@ def generate(
     found = []
     for victim in (*victims, *named):
         numeric = with_numerics(victim, config.numerics)
-        request = making.Request(
+        job = making.GenerationJob(
             data,
             rows,
             numeric,
@@ -80,9 +80,9 @@ def generate(
             config.shard_size,
             config.repair,
         )
-        summary = making.generate(request, feedback.measured_in("passes"), engine)
+        counts = making.generate(job, feedback.measured_in("passes"), engine)
         names = tuple(row.sample_id for row in rows)
-        found.append(Generated(victim, request.name, names, summary))
+        found.append(Generated(victim, job.name, names, counts))
     return found
 
 
@@ -95,7 +95,7 @@ def evaluate(
     variants: frozenset[str] | None = None,
     feedback: Feedback | None = None,
     engine: Engine | None = None,
-) -> scoring.Summary:
+) -> scoring.EvaluationCounts:
     """Score the cells that are missing.
 
     Args:
@@ -106,7 +106,7 @@ def evaluate(
     Raises:
         AdvbenchError: what :func:`advbench.pipelines.evaluate.evaluate` raises.
     """
-    request = scoring.Request(
+    job = scoring.EvaluationJob(
         config.out,
         [*config.build_defenses(), *defenses],
         protocol(config.protocol),
@@ -127,7 +127,7 @@ def evaluate(
         return load_identified(identity, config.weights, device)
 
     report = (feedback or Silent()).measured_in("images × defenses")
-    return scoring.evaluate(request, load, report, engine)
+    return scoring.evaluate(job, load, report, engine)
 
 
 def load_identified(identity: dict[str, str], weights: str | None, device: str) -> Victim:

@@ -31,7 +31,7 @@ _ONE = ["dataset", "victim", "size", "weights", "weights_sha256", "protocol"]
 
 
 @dataclass(frozen=True)
-class Request:
+class ReportJob:
     """Choose what to report.
 
     Attributes:
@@ -51,7 +51,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Summary:
+class ReportFile:
     """Count what was written."""
 
     path: Path
@@ -60,7 +60,7 @@ class Summary:
     notes: list[str]
 
 
-def build(request: Request, load_victim: LoadVictim | None = None) -> Summary:
+def build(job: ReportJob, load_victim: LoadVictim | None = None) -> ReportFile:
     """Write the report; the same records and shards give the same bytes.
 
     Args:
@@ -70,19 +70,19 @@ def build(request: Request, load_victim: LoadVictim | None = None) -> Summary:
     Raises:
         AdvbenchError: no records, damaged records or shards.
     """
-    records = read_records(request.out / "records")
-    for column, wanted in (("dataset", request.datasets), ("victim", request.victims)):
+    records = read_records(job.out / "records")
+    for column, wanted in (("dataset", job.datasets), ("victim", job.victims)):
         if wanted:
-            records = _only(records, column, wanted, request.out)
+            records = _only(records, column, wanted, job.out)
     scored = with_clean(records)
     cells = cells_of(scored)
-    entries = ShardStore(request.out / "shards").entries()
+    entries = ShardStore(job.out / "shards").entries()
     shards = [
         row
         for row in tables.shard_rows(entries)
         if row["dataset"] in set(records.dataset) and row["victim"] in set(records.victim)
     ]
-    galleries = _galleries(request, scored, cells, entries, load_victim=load_victim)
+    galleries = _galleries(job, scored, cells, entries, load_victim=load_victim)
     rows, shown, total = tables.image_rows(scored, shards)
     page = render(
         "report.html.jinja",
@@ -106,9 +106,9 @@ def build(request: Request, load_victim: LoadVictim | None = None) -> Summary:
         rows_shown=shown,
         rows_total=total,
     )
-    write_atomically(request.to, page)
+    write_atomically(job.to, page)
     notes = [f"{g.victim} on {g.dataset}: {g.note}" for g in galleries if g.note]
-    return Summary(request.to, len(page), len(records), notes)
+    return ReportFile(job.to, len(page), len(records), notes)
 
 
 def _only(records: pd.DataFrame, column: str, wanted: Sequence[str], out: Path) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def _weakest(cells: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _galleries(
-    request: Request,
+    job: ReportJob,
     scored: pd.DataFrame,
     cells: pd.DataFrame,
     entries: Sequence[ShardEntry],
@@ -195,14 +195,14 @@ def _galleries(
 ) -> list[Gallery]:
     if not entries:
         return []
-    budget = Budget(int(request.megabytes * 1e6))
+    budget = Budget(int(job.megabytes * 1e6))
     found = [
         gallery(
             part,
             cells.merge(part[_ONE].head(1), on=_ONE),
             entries,
             load_victim,
-            given=request.defenses,
+            given=job.defenses,
             budget=budget,
         )
         for _, part in scored.groupby(_ONE, dropna=False)

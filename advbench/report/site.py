@@ -37,14 +37,14 @@ _LONG = {
 
 
 @dataclass(frozen=True)
-class Summary:
+class SiteFiles:
     """Count what was written: pages by dataset, rows in all."""
 
     pages: dict[str, Path]
     rows: int
 
 
-def site(source: Path, to: Path) -> Summary:
+def site(source: Path, to: Path) -> SiteFiles:
     """Write the site of all leaderboards of a folder.
 
     Args:
@@ -93,7 +93,7 @@ def site(source: Path, to: Path) -> Summary:
         write_atomically(pages[name], page)
         rows += len(described)
     write_atomically(to / "index.html", render("boards.html.jinja", boards=boards))
-    return Summary(pages, rows)
+    return SiteFiles(pages, rows)
 
 
 def _rows(name: str, board: pd.DataFrame, records: pd.DataFrame) -> list[dict[str, Any]]:

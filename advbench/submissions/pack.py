@@ -24,7 +24,7 @@ from advbench.submissions.claims import Claims, ShardClaim
 
 
 @dataclass(frozen=True)
-class Request:
+class SubmissionJob:
     """Choose what to pack.
 
     Attributes:
@@ -42,7 +42,7 @@ class Request:
     contact: str = ""
 
 
-def submit(request: Request) -> pd.DataFrame:
+def submit(job: SubmissionJob) -> pd.DataFrame:
     """Write the archive.
 
     Returns:
@@ -52,25 +52,25 @@ def submit(request: Request) -> pd.DataFrame:
         AdvbenchError: no records of the defense, of several protocols, or shards that do not have
             the images of the records.
     """
-    every = read_records(request.out / "records")
-    own = every[(every.dataset == request.dataset) & (every.defense == request.defense)]
+    every = read_records(job.out / "records")
+    own = every[(every.dataset == job.dataset) & (every.defense == job.defense)]
     if own.empty:
         raise AdvbenchError(
-            f"{request.out / 'records'}: no records of {request.defense} on {request.dataset}; "
-            f"make some with: advbench evaluate --defense {request.defense}"
+            f"{job.out / 'records'}: no records of {job.defense} on {job.dataset}; "
+            f"make some with: advbench evaluate --defense {job.defense}"
         )
     if own.protocol.nunique() > 1:
-        raise AdvbenchError(f"{request.defense}: records of several protocols; keep one")
+        raise AdvbenchError(f"{job.defense}: records of several protocols; keep one")
     victims = set(own.victim)
     undefended = every[
-        (every.dataset == request.dataset)
+        (every.dataset == job.dataset)
         & (every.defense == "none")
         & every.victim.isin(victims)
         & (every.protocol == own.protocol.iloc[0])
     ]
     records = pd.concat([undefended, own], ignore_index=True)
-    shards = _shards(ShardStore(request.out / "shards").entries(), request.dataset, records)
-    packed = _parquet(records, request.to)
+    shards = _shards(ShardStore(job.out / "shards").entries(), job.dataset, records)
+    packed = _parquet(records, job.to)
     board = leaderboard(own_records.read(packed))
     files = {
         RECORDS: packed,
@@ -79,17 +79,17 @@ def submit(request: Request) -> pd.DataFrame:
     }
     claims = Claims(
         advbench=advbench.__version__,
-        dataset=request.dataset,
-        defense=request.defense,
+        dataset=job.dataset,
+        defense=job.defense,
         protocol=str(own.protocol.iloc[0]),
-        title=request.title,
-        reference=request.reference,
-        contact=request.contact,
+        title=job.title,
+        reference=job.reference,
+        contact=job.contact,
         specifications=[json.loads(text) for text in sorted(set(own.defense_spec))],
         files={name: sha256(data) for name, data in files.items()},
     )
     files[CLAIMS_FILE] = _json(claims.model_dump(by_alias=True))
-    pack(request.to, files)
+    pack(job.to, files)
     return board
 
 

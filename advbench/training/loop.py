@@ -62,7 +62,7 @@ def fit(
             f"give --set batch={processes.count * max(1, recipe.batch // processes.count)}"
         )
     checkpoint = Checkpoint(folder, task.key)
-    run = _Run(task, checkpoint, processes)
+    run = _Trainer(task, checkpoint, processes)
     state = checkpoint.load() or (after.load() if after else None)
     if state:
         run.resume(state)
@@ -79,7 +79,7 @@ def fit(
     return run.save_weights()
 
 
-class _Run:
+class _Trainer:
     def __init__(self, task: Task, checkpoint: Checkpoint, processes: Processes) -> None:
         self.task, self.checkpoint, self.processes = task, checkpoint, processes
         task.network = processes.prepare(task.network)

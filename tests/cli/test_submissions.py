@@ -17,7 +17,7 @@ from advbench.scores.records import read_records, write_merged
 from advbench.scores.tables import as_csv
 from advbench.submissions import records as records_file
 from advbench.submissions.check import check
-from advbench.submissions.pack import Request, submit
+from advbench.submissions.pack import SubmissionJob, submit
 from tests.cli.doctored import DOCTORED, Files, adaptive, better, repacked, unpacked, with_records
 
 
@@ -77,7 +77,7 @@ def made(tmp_path_factory):
 def archive(made) -> Path:
     """What ``submit`` packs of the median."""
     path = made[0].parent / "median.zip"
-    submit(Request(made[0], path, "mine", "median", "a filter"))
+    submit(SubmissionJob(made[0], path, "mine", "median", "a filter"))
     return path
 
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from advbench.datasets.manifest import Row, write_manifest
-from advbench.exports.export import Request, Summary, export
+from advbench.exports.export import ExportCounts, ExportJob, export
 from advbench.images import mask_sha256, pixels_sha256
 from advbench.shards.schema import (
     ADVERSARIAL,
@@ -66,8 +66,8 @@ class Store:
             known_issues=["none of it is | real"],
         )
 
-    def export(self, kind: str, to: Path, **options: object) -> Summary:
-        return export(Request(kind, self.out, to, **options))
+    def export(self, kind: str, to: Path, **options: object) -> ExportCounts:
+        return export(ExportJob(kind, self.out, to, **options))
 
     @property
     def images(self) -> dict[tuple[str, str, str, str], Known]:

@@ -218,7 +218,7 @@ def test_a_kill_leaves_no_export_and_the_next_one_clears_up(store, tmp_path, adv
         "    for photograph in p.photographs(group): yield photograph; time.sleep(60)\n"
         "e.photographs = slow\n"
         "from pathlib import Path\n"
-        "e.export(e.Request('png', Path(sys.argv[1]), Path(sys.argv[2])))"
+        "e.export(e.ExportJob('png', Path(sys.argv[1]), Path(sys.argv[2])))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(store.out), str(tmp_path / "a")])
     until = time.monotonic() + 60

@@ -165,23 +165,23 @@ def test_named_defenses(toy) -> None:
 
 
 @pytest.fixture
-def adaptive(small_dataset, toy, tmp_path) -> making.Request:
+def adaptive(small_dataset, toy, tmp_path) -> making.GenerationJob:
     """Static and adaptive shards of two defenses beside each other, one authentic image too."""
     pgd = PGD(eps=2, iterations=2)
     cells = [cell for name in ("jpeg-70", "gaussian-5") for cell in named_cells(name, toy, {})]
     attacks = [pgd, *(Through(attack=pgd, defense=c.defense, strength=c.strength) for c in cells)]
     rows = [*small_dataset.select("test", label=1, limit=2)]
     rows += small_dataset.select("test", label=0, limit=1)
-    return making.Request(small_dataset, rows, toy, attacks, tmp_path / "out")
+    return making.GenerationJob(small_dataset, rows, toy, attacks, tmp_path / "out")
 
 
 def test_each_variant_meets_the_defense_that_it_was_made_through(adaptive, toy) -> None:
     """An adaptive variant has one cell, whatever is asked for; the originals have all of them."""
     made = making.generate(adaptive)
     assert made.made == 3 * len(adaptive.rows)
-    request = scoring.Request(adaptive.out, [advbench.load_defense("median", kernel=3)],
+    job = scoring.EvaluationJob(adaptive.out, [advbench.load_defense("median", kernel=3)],
                               protocol("f1/v1"))  # fmt: skip
-    found = scoring.evaluate(request, lambda identity: toy)
+    found = scoring.evaluate(job, lambda identity: toy)
     assert found.left_out == []
     records = read_records(adaptive.out / "records")
     names = records.defense + records.strength.map("-{:g}".format).replace("-nan", "")
@@ -195,7 +195,7 @@ def test_each_variant_meets_the_defense_that_it_was_made_through(adaptive, toy) 
     assert set(records.threat[records.variant.str.contains("@")]) == {"adaptive"}
     authentic = records[records.mcc.isna()]
     assert len(authentic) == len(records) * (len(adaptive.rows) - 2) / len(adaptive.rows)
-    assert scoring.evaluate(request, lambda identity: toy).scored == 0
+    assert scoring.evaluate(job, lambda identity: toy).scored == 0
 
 
 def test_a_defense_that_changed_is_told(adaptive, toy, monkeypatch) -> None:
@@ -207,7 +207,7 @@ def test_a_defense_that_changed_is_told(adaptive, toy, monkeypatch) -> None:
         lambda specification, identity: (advbench.load_defense("jpeg", quality=50), 50),
     )
     found = scoring.evaluate(
-        scoring.Request(adaptive.out, [], protocol("f1/v1")), lambda identity: toy
+        scoring.EvaluationJob(adaptive.out, [], protocol("f1/v1")), lambda identity: toy
     )
     (reason,) = found.left_out
     assert "pgd-2@jpeg-70" in reason
@@ -218,7 +218,7 @@ def test_through_takes_part_in_engines_and_plans(adaptive) -> None:
     """Specifications are pickled whole, and units say what they do."""
     import pickle
 
-    units = making.missing_tasks(adaptive, making.Summary())
+    units = making.missing_tasks(adaptive, making.GenerationCounts())
     again = pickle.loads(pickle.dumps(units))
     assert [unit.name for unit in again] == [unit.name for unit in units]
     assert Cell(adaptive.attacks[1].defense, 70).name == "jpeg-70"

@@ -20,9 +20,8 @@ from advbench.exports.selection import select
 from advbench.inference.fast import with_numerics
 from advbench.pipelines import agreement
 from advbench.pipelines.agreement import check_agreement
-from advbench.pipelines.evaluate import Request as Evaluation
-from advbench.pipelines.evaluate import evaluate
-from advbench.pipelines.generate import Request, generate
+from advbench.pipelines.evaluate import EvaluationJob, evaluate
+from advbench.pipelines.generate import GenerationJob, generate
 from advbench.pipelines.suites.plan import make_plan
 from advbench.pipelines.suites.suite import Suite
 from advbench.scores.protocols import protocol
@@ -40,16 +39,18 @@ def _cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def request_(small_dataset, toy, tmp_path) -> Request:
+def job(small_dataset, toy, tmp_path) -> GenerationJob:
     rows = small_dataset.select("test", label=1)
-    return Request(small_dataset, rows, with_numerics(toy, "bf16"), [ATTACK], tmp_path / "out")
+    return GenerationJob(
+        small_dataset, rows, with_numerics(toy, "bf16"), [ATTACK], tmp_path / "out"
+    )
 
 
-def pair(request: Request, number: int) -> tuple[Tensor, Tensor]:
+def pair(job: GenerationJob, number: int) -> tuple[Tensor, Tensor]:
     """uint8 1×3×H×W and bool 1×H×W."""
-    row = request.rows[number]
-    image = torch.from_numpy(request.dataset.image(row).copy()).permute(2, 0, 1)[None]
-    return image, torch.from_numpy(request.dataset.mask(row).copy())[None]
+    row = job.rows[number]
+    image = torch.from_numpy(job.dataset.image(row).copy()).permute(2, 0, 1)[None]
+    return image, torch.from_numpy(job.dataset.mask(row).copy())[None]
 
 
 def turned(victim, columns: int):
@@ -97,45 +98,45 @@ def test_twins_are_pickled_as_what_they_were_made_from(numerics):
     assert len(pickle.dumps(twin)) < 10_000
 
 
-def test_shards_and_records_say_it_and_nothing_is_mixed(request_, toy):
+def test_shards_and_records_say_it_and_nothing_is_mixed(job, toy):
     toy.network[2].weight.data.mul_(100)  # so that roundings decide some signs
-    request_ = replace(request_, victim=with_numerics(toy, "bf16"))
-    generate(request_)
-    generate(replace(request_, victim=toy))  # beside it, in the same folder
-    entries = ShardStore(request_.out / "shards").entries("tiny/toy")
+    job = replace(job, victim=with_numerics(toy, "bf16"))
+    generate(job)
+    generate(replace(job, victim=toy))  # beside it, in the same folder
+    entries = ShardStore(job.out / "shards").entries("tiny/toy")
     assert {(entry.settings.variant, entry.settings.precision) for entry in entries} == {
         ("bim-3", "fp32"),
         ("bim~bf16-3", "bf16"),
     }
     stored = {
         (item["variant"], item["sample_id"]): item["image"]
-        for item in advbench.open_dataset(request_.out)
+        for item in advbench.open_dataset(job.out)
     }
     differ = []
-    for number, row in enumerate(request_.rows):
-        for victim, variant in ((toy, "bim-3"), (request_.victim, "bim~bf16-3")):
-            made = ATTACK.run(victim, *pair(request_, number), [row.sample_id])["bim-3"].images
+    for number, row in enumerate(job.rows):
+        for victim, variant in ((toy, "bim-3"), (job.victim, "bim~bf16-3")):
+            made = ATTACK.run(victim, *pair(job, number), [row.sample_id])["bim-3"].images
             expected = made[0].permute(1, 2, 0).numpy()
             assert np.array_equal(stored[variant, row.sample_id], expected)
         both = (stored[name, row.sample_id] for name in ("bim-3", "bim~bf16-3"))
         differ.append(not np.array_equal(*both))
     assert any(differ)
-    evaluate(Evaluation(request_.out, [], protocol("f1/v1")), lambda identity: toy)
-    table = long_table(read_records(request_.out / "records"))
+    evaluate(EvaluationJob(job.out, [], protocol("f1/v1")), lambda identity: toy)
+    table = long_table(read_records(job.out / "records"))
     assert list(table.attack) == ["original", "bim", "bim~bf16"]
     assert list(table.intensity[1:]) == [3, 3]
-    groups = select(request_.out / "shards", (), (), ("bim~bf16",))
+    groups = select(job.out / "shards", (), (), ("bim~bf16",))
     assert [list(group.variants) for group in groups] == [["bim~bf16-3"]]
 
 
 @pytest.mark.parametrize("columns", [1, 5])
-def test_agreement_by_hand(columns, request_, toy, monkeypatch):
+def test_agreement_by_hand(columns, job, toy, monkeypatch):
     monkeypatch.setattr(agreement, "MOST_RP", 1000)
     twin = turned(toy, columns)
-    found = check_agreement(replace(request_, victim=twin))
+    found = check_agreement(replace(job, victim=twin))
     shares, scores = [], {"clean": [], "exact": [], "fast": []}
-    for number, row in enumerate(request_.rows):
-        image, truth = pair(request_, number)
+    for number, row in enumerate(job.rows):
+        image, truth = pair(job, number)
         exact = gradient(image, truth, toy.logits).flatten().tolist()
         other = gradient(image, truth, twin.logits).flatten().tolist()
         same = sum(abs(a) for a, b in zip(exact, other, strict=True) if np.sign(a) == np.sign(b))
@@ -158,15 +159,15 @@ def test_agreement_by_hand(columns, request_, toy, monkeypatch):
     assert found.signs < 1
 
 
-def test_what_is_not_as_strong_is_refused_before_anything_is_made(request_, toy):
-    refused = replace(request_, victim=turned(toy, 8))
+def test_what_is_not_as_strong_is_refused_before_anything_is_made(job, toy):
+    refused = replace(job, victim=turned(toy, 8))
     with pytest.raises(
         AdvbenchError,
         match=r"--numerics fast: on 5 images \d+\.\d\d % of the gradient has its exact sign, and "
         r"F1 differs in RP points by bim-3 \+\d+\.\d+ \(.*; 0.5 are allowed",
     ):
         generate(refused)
-    assert not list(request_.out.rglob("*.h5"))
+    assert not list(job.out.rglob("*.h5"))
 
 
 def test_a_plan_tells_it_too(small_dataset, toy, tmp_path, monkeypatch):
@@ -185,18 +186,18 @@ def test_a_plan_tells_it_too(small_dataset, toy, tmp_path, monkeypatch):
     assert [fault.problem[:25] for fault in plan.faults] == ["--numerics bf16: on 5 imag"[:25]]
 
 
-def test_measured_once(request_, toy, monkeypatch):
-    first = check_agreement(request_)
+def test_measured_once(job, toy, monkeypatch):
+    first = check_agreement(job)
     monkeypatch.setattr(agreement, "measured", lambda *_: pytest.fail("measured again"))
-    assert check_agreement(request_) == first
-    assert generate(request_).agreement == str(first)
+    assert check_agreement(job) == first
+    assert generate(job).agreement == str(first)
     for other in (
-        replace(request_, victim=with_numerics(toy, "fast")),
-        replace(request_, rows=request_.rows[:2]),
+        replace(job, victim=with_numerics(toy, "fast")),
+        replace(job, rows=job.rows[:2]),
     ):
         with pytest.raises(pytest.fail.Exception, match="measured again"):
             check_agreement(other)
-    (kept,) = (request_.out.parent / "cache").rglob("*.json")
+    (kept,) = (job.out.parent / "cache").rglob("*.json")
     kept.write_text("{")
     with pytest.raises(pytest.fail.Exception, match="measured again"):
-        check_agreement(request_)
+        check_agreement(job)

@@ -14,7 +14,7 @@ import advbench
 from advbench.cli.tables import write_tables
 from advbench.errors import AdvbenchError, DamagedShardError
 from advbench.pipelines import generate
-from advbench.pipelines.evaluate import Request, evaluate
+from advbench.pipelines.evaluate import EvaluationJob, evaluate
 from advbench.scores.protocols import protocol
 from advbench.scores.records import read_records
 from advbench.shards.reader import Shard
@@ -31,17 +31,17 @@ def out(small_dataset, toy, tmp_path):
         advbench.load_attack("cw", steps=[3], lr=1e-3),
     ]
     rows = small_dataset.select("test", label=1)
-    generate.generate(generate.Request(small_dataset, rows, toy, attacks, tmp_path / "out"))
+    generate.generate(generate.GenerationJob(small_dataset, rows, toy, attacks, tmp_path / "out"))
     return tmp_path / "out"
 
 
 @pytest.fixture
-def request_(out) -> Request:
+def job(out) -> EvaluationJob:
     defenses = [advbench.load_defense("median", kernel=3), advbench.load_defense("gaussian")]
-    return Request(out, defenses, protocol("f1/v1"))
+    return EvaluationJob(out, defenses, protocol("f1/v1"))
 
 
-def test_scores_are_in_fp32_whatever_the_caller_has_set(request_, toy, out, monkeypatch):
+def test_scores_are_in_fp32_whatever_the_caller_has_set(job, toy, out, monkeypatch):
     seen, plain = [], toy.probabilities
 
     def watched(images):
@@ -54,7 +54,7 @@ def test_scores_are_in_fp32_whatever_the_caller_has_set(request_, toy, out, monk
     torch.backends.cudnn.allow_tf32 = True
     try:
         with torch.autocast("cpu", torch.bfloat16):
-            evaluate(request_, lambda identity: toy)
+            evaluate(job, lambda identity: toy)
         assert torch.backends.cudnn.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32 = before
@@ -62,8 +62,8 @@ def test_scores_are_in_fp32_whatever_the_caller_has_set(request_, toy, out, monk
     assert set(seen) == {(False, False)}
 
 
-def test_records_equal_an_independent_computation(request_, toy, out):
-    evaluate(request_, lambda identity: toy)
+def test_records_equal_an_independent_computation(job, toy, out):
+    evaluate(job, lambda identity: toy)
     records = read_records(out / "records")
     assert len(records) == 5 * (1 + 3) * (1 + 1 + 3)
     found = records.set_index(["sample_id", "variant", "defense", "strength"]).sort_index()
@@ -87,17 +87,17 @@ def test_records_equal_an_independent_computation(request_, toy, out):
             assert row.l2 == pytest.approx(np.sqrt(((noise / 255) ** 2).sum()))
 
 
-def test_undefended_scores_are_computed_once(request_, toy):
-    first = evaluate(replace(request_, defenses=[]), lambda identity: toy)
-    second = evaluate(request_, lambda identity: toy)
-    third = evaluate(request_, lambda identity: toy)
+def test_undefended_scores_are_computed_once(job, toy):
+    first = evaluate(replace(job, defenses=[]), lambda identity: toy)
+    second = evaluate(job, lambda identity: toy)
+    third = evaluate(job, lambda identity: toy)
     assert (first.scored, first.reused) == (20, 0)
     assert (second.scored, second.reused) == (80, 20)
     assert (third.scored, third.reused) == (0, 100)
 
 
-def test_rp_is_relative_to_undefended_originals(request_, toy, out):
-    evaluate(request_, lambda identity: toy)
+def test_rp_is_relative_to_undefended_originals(job, toy, out):
+    evaluate(job, lambda identity: toy)
     tables = write_tables(out)
     long, records = tables.long, read_records(out / "records")
     reference = records[(records.variant == "original") & (records.defense == "none")].f1.mean()
@@ -111,14 +111,14 @@ def test_rp_is_relative_to_undefended_originals(request_, toy, out):
     assert (out / "tables" / "tiny.csv").is_file()
 
 
-def test_results_do_not_depend_on_what_else_is_asked(request_, toy, out, tmp_path):
+def test_results_do_not_depend_on_what_else_is_asked(job, toy, out, tmp_path):
     """A defense alone, after others, or with other strengths: the same scores."""
-    evaluate(request_, lambda identity: toy)
+    evaluate(job, lambda identity: toy)
     together = read_records(out / "records").sort_values(["sample_id", "variant"])
     for path in (out / "records").rglob("gaussian*.parquet"):
         path.unlink()
     single = [advbench.load_defense("gaussian", sigma=[5, 2])]
-    evaluate(replace(request_, defenses=single), lambda identity: toy)
+    evaluate(replace(job, defenses=single), lambda identity: toy)
     alone = read_records(out / "records").sort_values(["sample_id", "variant"])
     for sigma in (2.0, 5.0):
         columns = ["sample_id", "variant", "tp", "fp", "f1", "auc"]
@@ -127,13 +127,13 @@ def test_results_do_not_depend_on_what_else_is_asked(request_, toy, out, tmp_pat
         assert ours.equals(theirs)
 
 
-def test_other_weights_are_refused(request_, other_toy):
+def test_other_weights_are_refused(job, other_toy):
     with pytest.raises(AdvbenchError, match=r"made with weights random:3 .* not random:4"):
-        evaluate(request_, lambda identity: other_toy)
+        evaluate(job, lambda identity: other_toy)
 
 
-def test_damaged_shard_is_named_and_other_records_stay(request_, toy, out):
-    evaluate(replace(request_, defenses=[]), lambda identity: toy)
+def test_damaged_shard_is_named_and_other_records_stay(job, toy, out):
+    evaluate(replace(job, defenses=[]), lambda identity: toy)
     before = len(read_records(out / "records"))
     path = out / "shards" / "tiny" / "toy" / "cw-3" / "shard-000000.h5"
     data = bytearray(path.read_bytes())
@@ -141,56 +141,56 @@ def test_damaged_shard_is_named_and_other_records_stay(request_, toy, out):
     data[middle + 40] ^= 0xFF
     path.write_bytes(bytes(data))
     with pytest.raises(DamagedShardError, match=r"cw-3/shard-000000\.h5: damaged"):
-        evaluate(request_, lambda identity: toy)
+        evaluate(job, lambda identity: toy)
     assert len(read_records(out / "records")) >= before
 
 
-def test_limit_takes_the_first_images(request_, toy, out):
-    evaluate(replace(request_, limit=2, defenses=[]), lambda identity: toy)
+def test_limit_takes_the_first_images(job, toy, out):
+    evaluate(replace(job, limit=2, defenses=[]), lambda identity: toy)
     records = read_records(out / "records")
     assert sorted(set(records.sample_id)) == ["tiny/photo0", "tiny/photo1"]
 
 
-def test_a_limit_leaves_what_was_scored(request_, toy, out):
+def test_a_limit_leaves_what_was_scored(job, toy, out):
     """The undefended originals of all images stay the reference of what was scored on all."""
-    median = replace(request_, defenses=request_.defenses[:1])
+    median = replace(job, defenses=job.defenses[:1])
     evaluate(median, lambda identity: toy)
     before = write_tables(out).long
-    summary = evaluate(replace(request_, limit=2), lambda identity: toy)
-    assert (summary.scored, summary.reused) == (4 * 2 * 3, 4 * 2 * 2)
+    counts = evaluate(replace(job, limit=2), lambda identity: toy)
+    assert (counts.scored, counts.reused) == (4 * 2 * 3, 4 * 2 * 2)
     after = write_tables(out).long
     assert set(after.defense) - set(before.defense) == {"gaussian"}
     kept = after[after.defense != "gaussian"].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, before)
-    evaluate(request_, lambda identity: toy)
+    evaluate(job, lambda identity: toy)
     assert len(read_records(out / "records")) == 100
 
 
-def test_nothing_to_evaluate_is_told(request_, toy, tmp_path):
+def test_nothing_to_evaluate_is_told(job, toy, tmp_path):
     with pytest.raises(AdvbenchError, match="advbench generate"):
-        evaluate(replace(request_, out=tmp_path / "empty"), lambda identity: toy)
+        evaluate(replace(job, out=tmp_path / "empty"), lambda identity: toy)
     with pytest.raises(AdvbenchError, match="no shards of what was asked"):
-        evaluate(replace(request_, datasets=["other"]), lambda identity: toy)
+        evaluate(replace(job, datasets=["other"]), lambda identity: toy)
 
 
-def test_a_shard_lost_after_scoring_is_named(request_, toy, out):
+def test_a_shard_lost_after_scoring_is_named(job, toy, out):
     """Also when the store was taken as it is: scores of fewer images never stand beside others."""
-    small = replace(request_, defenses=[])
+    small = replace(job, defenses=[])
     evaluate(small, lambda identity: toy)
     tables = write_tables(out).long
     lost = out / "shards" / "tiny" / "toy" / "cw-3" / "shard-000000.h5"
     kept = lost.read_bytes()
     lost.unlink()
     with pytest.raises(AdvbenchError, match=r"are missing \(tiny/toy/cw-3/shard-000000\.h5\)"):
-        evaluate(request_, lambda identity: toy)
+        evaluate(job, lambda identity: toy)
     evaluate(replace(small, variants=frozenset({"bim-1"})), lambda identity: toy)
     lost.write_bytes(kept)
     assert evaluate(small, lambda identity: toy).scored == 0
     pd.testing.assert_frame_equal(write_tables(out).long, tables)
 
 
-def test_records_of_images_that_no_shard_holds_are_named(request_, toy, out):
-    small = replace(request_, defenses=[])
+def test_records_of_images_that_no_shard_holds_are_named(job, toy, out):
+    small = replace(job, defenses=[])
     evaluate(small, lambda identity: toy)
     store = ShardStore(out / "shards")
     (entry,) = store.entries("tiny/toy/cw-3")
@@ -204,12 +204,12 @@ def test_records_of_images_that_no_shard_holds_are_named(request_, toy, out):
         evaluate(small, lambda identity: toy)
 
 
-def test_records_of_another_run_are_taken_over(request_, toy, out):
+def test_records_of_another_run_are_taken_over(job, toy, out):
     """For fewer images too; but not if anything that decides differs."""
-    evaluate(request_, lambda identity: toy)
+    evaluate(job, lambda identity: toy)
     every = read_records(out / "records")
     few = frozenset(sorted(set(every.sample_id))[:2])
-    wanted = replace(request_, samples=few, records=out / "own", known=out / "records")
+    wanted = replace(job, samples=few, records=out / "own", known=out / "records")
     taken_over = evaluate(wanted, lambda identity: toy)
     assert (taken_over.scored, taken_over.reused) == (0, 2 * 4 * 5)
     taken = read_records(out / "own")

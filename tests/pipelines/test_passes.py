@@ -6,7 +6,7 @@ import pytest
 
 import advbench
 from advbench.engines.local import Local
-from advbench.pipelines.generate import Request, generate
+from advbench.pipelines.generate import GenerationJob, generate
 
 ATTACKS = {
     "fgsm": {"eps": [1, 3]},
@@ -22,8 +22,8 @@ def test_every_pass_is_reported(small_dataset, toy, tmp_path, name) -> None:
     attack = advbench.load_attack(name, **ATTACKS[name])
     rows = small_dataset.select("test", label=1)
     seen: list[tuple[str, int, int]] = []
-    request = Request(small_dataset, rows, toy, [attack], tmp_path / "out")
-    generate(request, lambda *report: seen.append(report))
+    job = GenerationJob(small_dataset, rows, toy, [attack], tmp_path / "out")
+    generate(job, lambda *report: seen.append(report))
     passes = attack.passes() * len(rows)
     counts = [done for what, done, _ in seen if name in what]
     assert counts == sorted(counts)
@@ -37,7 +37,7 @@ def test_processes_report_too(small_dataset, tmp_path) -> None:
     attack = advbench.load_attack("pgd", eps=[3], iterations=3)
     rows = small_dataset.select("test", label=1, limit=2)
     seen: list[int] = []
-    request = Request(small_dataset, rows, victim, [attack], tmp_path / "out", shard_size=1)
-    generate(request, lambda what, done, total: seen.append(done), Local(2))
+    job = GenerationJob(small_dataset, rows, victim, [attack], tmp_path / "out", shard_size=1)
+    generate(job, lambda what, done, total: seen.append(done), Local(2))
     assert seen == sorted(seen)
     assert seen[-1] == attack.passes() * 2

@@ -23,9 +23,8 @@ from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.errors import AdvbenchError, DamagedShardError
 from advbench.pipelines import train_ansm as pipeline
-from advbench.pipelines.evaluate import Request as Evaluation
-from advbench.pipelines.evaluate import evaluate
-from advbench.pipelines.generate import Request, generate
+from advbench.pipelines.evaluate import EvaluationJob, evaluate
+from advbench.pipelines.generate import GenerationJob, generate
 from advbench.pipelines.train_ansm import train_ansm
 from advbench.scores.protocols import protocol
 from advbench.scores.records import read_records
@@ -99,7 +98,7 @@ def stored(dataset, victim, out: Path, ids: list[str], **settings: Any) -> None:
     for split in sorted(set(SPLITS)):
         rows = [row for row in dataset.rows if row.sample_id in ids and row.split == split]
         if rows:
-            generate(Request(dataset, rows, victim, attacks, out, shard_size=2))
+            generate(GenerationJob(dataset, rows, victim, attacks, out, shard_size=2))
 
 
 def equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
@@ -224,18 +223,18 @@ def test_evaluation_gives_each_victim_its_network(dataset, toy, tmp_path):
     paths = {}
     with torch.enable_grad():
         for seed, (name, victim) in enumerate(victims.items()):
-            generate(Request(dataset, dataset.rows, victim, [FGSM.create(eps=(2,))], out))
+            generate(GenerationJob(dataset, dataset.rows, victim, [FGSM.create(eps=(2,))], out))
             recipe = RECIPE.model_copy(update={"seed": seed})
             run = tmp_path / name
             paths[name] = train_ansm(
                 victim, "small", dataset, recipe, folder=run, shards=out / "shards"
             )
     given = tuple(str(path) for path in reversed(paths.values()))
-    request = Evaluation(
+    job = EvaluationJob(
         out, [advbench.load_defense("ansm", weights=given)], protocol("f1/v1"), victims=list(paths)
     )
-    summary = evaluate(request, lambda identity: victims[identity["name"]])
-    assert summary.scored == 2 * 2 * 2 * 5
+    counts = evaluate(job, lambda identity: victims[identity["name"]])
+    assert counts.scored == 2 * 2 * 2 * 5
     records = read_records(out / "records")
     records = records[records.defense == "ansm"].set_index(["victim", "sample_id", "variant"])
     networks = {name: network_of(path) for name, path in paths.items()}
@@ -255,22 +254,22 @@ def test_evaluation_gives_each_victim_its_network(dataset, toy, tmp_path):
         seen += 1
     assert seen == 10
 
-    alone = replace(request, defenses=[advbench.load_defense("ansm", weights=given[1:])])
+    alone = replace(job, defenses=[advbench.load_defense("ansm", weights=given[1:])])
     with pytest.raises(AdvbenchError, match=r"none is for second .*train ansm --victim second"):
         evaluate(alone, lambda identity: victims[identity["name"]])
 
 
 def test_another_network_is_scored_anew(dataset, toy, tmp_path):
     out = tmp_path / "out"
-    generate(Request(dataset, dataset.rows[4:], toy, [FGSM.create(eps=(2,))], out))
+    generate(GenerationJob(dataset, dataset.rows[4:], toy, [FGSM.create(eps=(2,))], out))
     for seed in (0, 1):
         recipe = RECIPE.model_copy(update={"seed": seed, "epochs_mgr": 0})
         path = train_ansm(
             toy, "small", dataset, recipe, folder=tmp_path / str(seed), shards=out / "shards"
         )
         defense = advbench.load_defense("ansm", weights=(str(path),))
-        request = Evaluation(out, [defense], protocol("f1/v1"))
-        first = evaluate(request, lambda identity: toy)
-        again = evaluate(request, lambda identity: toy)
+        job = EvaluationJob(out, [defense], protocol("f1/v1"))
+        first = evaluate(job, lambda identity: toy)
+        again = evaluate(job, lambda identity: toy)
         assert (first.scored, first.reused) == ((4, 0), (2, 2))[seed]
         assert (again.scored, again.reused) == (0, 4)

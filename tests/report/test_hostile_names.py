@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from advbench.report.build import Request, build
+from advbench.report.build import ReportJob, build
 from advbench.scores.records import path_of, write_records
 from tests.report.pages import Page, check_self_contained
 from tests.scores.made import record
@@ -39,7 +39,7 @@ def page(tmp_path):
         path = path_of(tmp_path / "records", "odd", "v", f"{number}", defense="none")
         write_records(path, odd, "k")
     write_records(path_of(tmp_path / "records", "mine", "v", "all", defense="none"), records, "k")
-    made = build(Request(tmp_path, tmp_path / "page.html"))
+    made = build(ReportJob(tmp_path, tmp_path / "page.html"))
     return made.path
 
 

@@ -150,7 +150,7 @@ def scripted(monkeypatch):
         def validate(task: VictimTask, network: Any, *_: object) -> dict[str, float]:
             return {"val_f1": scores[int(network.get_parameter("final.0.bias"))]}
 
-        monkeypatch.setattr(loop._Run, "_train", train_epoch)
+        monkeypatch.setattr(loop._Trainer, "_train", train_epoch)
         monkeypatch.setattr(VictimTask, "validate", validate)
         recipe = Recipe(epochs=len(scores), crop=32, batch=2, objective="plain", **fields)
         return train(IFOSN, recipe, folder), trained

@@ -110,11 +110,11 @@ class Plan:
 
 def requests(
     suite: Suite, dataset: Dataset, victim: Victim, out: Path
-) -> tuple[generate.Request, evaluate.Request]:
+) -> tuple[generate.GenerationJob, evaluate.EvaluationJob]:
     """Build what a suite asks for of one victim on one dataset."""
     rows = suite.rows(dataset)
     attacks = suite.attacks_before(victim)
-    making = generate.Request(
+    making = generate.GenerationJob(
         dataset,
         rows,
         with_numerics(victim, suite.numerics),
@@ -123,7 +123,7 @@ def requests(
         suite.seed,
         suite.shard_size,
     )
-    scoring = evaluate.Request(
+    scoring = evaluate.EvaluationJob(
         out=out,
         defenses=suite.build_defenses(),
         protocol=protocol(suite.protocol),
@@ -224,7 +224,7 @@ def _check_room(plan: Plan, memory: int | None) -> None:
             plan.faults.append(Fault(what, problem))
 
 
-def _peak(making: generate.Request) -> int:
+def _peak(making: generate.GenerationJob) -> int:
     """Estimate what this process has held at most, and the images of a shard that wait to be
     written."""
     held = peak_memory()
@@ -238,8 +238,10 @@ def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, *, plan: P
     making, scoring = requests(suite, dataset, victim, out)
     if suite.numerics != "exact":
         check_agreement(making)
-    generate.missing_originals(making, generate.Summary())  # may not be those of this dataset
-    units = generate.missing_tasks(making, generate.Summary())
+    generate.missing_originals(
+        making, generate.GenerationCounts()
+    )  # may not be those of this dataset
+    units = generate.missing_tasks(making, generate.GenerationCounts())
     cells = evaluate.cells_before(scoring.defenses, victim_identity(victim))
     speed = probe(making, Scorer(making.name, victim, scoring.protocol, suite.seed), cells)
     plan.peak_bytes = max(plan.peak_bytes, _peak(making))
@@ -274,18 +276,22 @@ def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, *, plan: P
     )
 
 
-def _unscored(making: generate.Request, scoring: evaluate.Request, made: set[str]) -> set[str]:
+def _unscored(
+    making: generate.GenerationJob, scoring: evaluate.EvaluationJob, made: set[str]
+) -> set[str]:
     """Find the variants to be scored: those that change, and those that are not scored yet."""
     assert scoring.variants is not None
     complete = scoring.variants - made
     if not complete:
         return {*scoring.variants, "original"}
     there = replace(scoring, variants=frozenset(complete))
-    pending = evaluate.find_pending(there, evaluate.Summary(), complete=False)
+    pending = evaluate.find_pending(there, evaluate.EvaluationCounts(), complete=False)
     return made | {variant.name for group in pending for variant, _ in group.todo}
 
 
-def _cells_to_score(unscored: set[str], making: generate.Request, cells: Sequence[Cell]) -> int:
+def _cells_to_score(
+    unscored: set[str], making: generate.GenerationJob, cells: Sequence[Cell]
+) -> int:
     """Count the cells to score: an adaptive variant meets its own defense alone, and the originals
     meet that one too."""
     own = {

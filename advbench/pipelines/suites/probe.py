@@ -18,7 +18,7 @@ from advbench.datasets.manifest import Row
 from advbench.images import Image, Mask, Residual, fit_mask, to_tensor
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
-from advbench.pipelines.making import Request
+from advbench.pipelines.making import GenerationJob
 from advbench.pipelines.scoring import Cell, Sample, Scorer
 from advbench.rng import numpy_stream
 from advbench.shards.writer import GZIP_LEVEL
@@ -47,7 +47,7 @@ class Speed:
     original_bytes: int
 
 
-def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
+def probe(job: GenerationJob, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
     """Run a few steps of every attack, and every defense, on an image of the mean size; where the
     victim works at native size, one gradient on the largest image too, which must fit in memory as
     often as images are handed to an attack together.
@@ -56,23 +56,23 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
         AdvbenchError: an image that cannot be read, a plug-in that does not do what it must.
         torch.OutOfMemoryError: an image does not fit.
     """
-    rows = sorted(request.rows, key=lambda row: row.height * row.width)
+    rows = sorted(job.rows, key=lambda row: row.height * row.width)
     mean = sum(row.height * row.width for row in rows) / len(rows)
     typical = min(rows, key=lambda row: abs(row.height * row.width - mean))
-    cheapest = min(request.attacks, key=lambda attack: attack.brief().passes())
-    copies = min(BatchRunner(request.victim.device).images_at_once, len(rows))
-    if request.victim.working_side is None and rows[-1] != typical:
-        _attack(cheapest.brief(), request, *_pair(request, rows[-1]), copies=copies)
-    image, truth = _pair(request, typical)
+    cheapest = min(job.attacks, key=lambda attack: attack.brief().passes())
+    copies = min(BatchRunner(job.victim.device).images_at_once, len(rows))
+    if job.victim.working_side is None and rows[-1] != typical:
+        _attack(cheapest.brief(), job, *_pair(job, rows[-1]), copies=copies)
+    image, truth = _pair(job, typical)
     per_gradient, attacked = {}, image
-    for attack in request.attacks:
+    for attack in job.attacks:
         # The first call does not count: it may take a thousand times as long, for imports.
-        attacked = _attack(attack.brief(), request, image, truth, copies=copies)
+        attacked = _attack(attack.brief(), job, image, truth, copies=copies)
         brief = attack.brief(STEPS)
-        seconds = _seconds(partial(_attack, brief, request, image, truth, copies=copies))
+        seconds = _seconds(partial(_attack, brief, job, image, truth, copies=copies))
         per_gradient[attack.label] = seconds / (copies * max(1, brief.passes()))
     sample = Sample(typical.sample_id, "", "", attacked, image, truth)
-    fixed = request.victim.working_side is not None
+    fixed = job.victim.working_side is not None
     with deterministic_mode(scorer.victim.network):
         list(scorer.records(sample, cells))
         scoring = _seconds(lambda: list(scorer.all_records([sample] * copies, cells)))
@@ -81,7 +81,7 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
         {label: ratio * seconds for label, seconds in per_gradient.items()},
         {
             attack.variant_name(intensity): _encoded(_noise(attack, intensity, image), ratio)
-            for attack in request.attacks
+            for attack in job.attacks
             for intensity in attack.intensities
         },
         ratio / copies * scoring,
@@ -89,21 +89,21 @@ def probe(request: Request, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
     )
 
 
-def _pair(request: Request, row: Row) -> tuple[Image, Mask]:
-    image = request.victim.fit(request.dataset.image(row))
-    return image, request.dataset.mask(row)
+def _pair(job: GenerationJob, row: Row) -> tuple[Image, Mask]:
+    image = job.victim.fit(job.dataset.image(row))
+    return image, job.dataset.mask(row)
 
 
 def _attack(
-    attack: Attack, request: Request, image: Image, truth: Mask, *, copies: int = 1
+    attack: Attack, job: GenerationJob, image: Image, truth: Mask, *, copies: int = 1
 ) -> Image:
     """One adversarial image, of whichever intensity comes first, out of so many copies."""
     results = attack.run(
-        request.victim,
+        job.victim,
         to_tensor(image).repeat(copies, 1, 1, 1),
         torch.from_numpy(fit_mask(truth, image).copy()).repeat(copies, 1, 1),
         [f"probe-{number}" for number in range(copies)],
-        seed=request.seed,
+        seed=job.seed,
     )
     first = next(iter(results.values()))
     return np.ascontiguousarray(first.images[0].permute(1, 2, 0).numpy())

@@ -353,7 +353,7 @@ def test_loss_falls(stage, tmp_path):
 @pytest.mark.parametrize(("first", "field"), [(2, "lr_first"), (1, "lr_mgr")])
 def test_a_diverged_run_is_told_and_keeps_what_it_had(first, field, tmp_path, monkeypatch):
     recipe = AnsmRecipe(crop=32, batch=2, epochs_first=first, epochs_mgr=1)
-    real = loop._Run._train
+    real = loop._Trainer._train
 
     def diverge(self, number, *rest):
         loss = real(self, number, *rest)
@@ -361,7 +361,7 @@ def test_a_diverged_run_is_told_and_keeps_what_it_had(first, field, tmp_path, mo
             next(self.task.network.parameters()).data[:] = float("nan")
         return loss
 
-    monkeypatch.setattr(loop._Run, "_train", diverge)
+    monkeypatch.setattr(loop._Trainer, "_train", diverge)
     with pytest.raises(AdvbenchError, match=f"diverged in epoch 2: .* lower --set {field}=RATE"):
         run(tmp_path, recipe)
     assert not list(tmp_path.glob("*.safetensors"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import advbench
-from advbench.pipelines.generate import Request
+from advbench.pipelines.generate import GenerationJob
 from advbench.pipelines.scoring import Cell, Scorer
 from advbench.pipelines.suites import probe
 from advbench.scores.protocols import protocol
@@ -37,18 +37,18 @@ def test_what_a_first_call_sets_up_is_not_counted(small_dataset, toy, monkeypatc
     clock, seen = [0.0], set()
     gradient = probe._attack
 
-    def timed(attack, request, image, truth, *, copies=1):
+    def timed(attack, job, image, truth, *, copies=1):
         clock[0] += copies * attack.passes() + (0 if attack.label in seen else 1000)
         seen.add(attack.label)
-        return gradient(attack, request, image, truth, copies=copies)
+        return gradient(attack, job, image, truth, copies=copies)
 
     monkeypatch.setattr(probe, "_attack", timed)
     monkeypatch.setattr(probe.time, "perf_counter", lambda: clock[0])
     attacks = [advbench.load_attack(name) for name in ("fgsm", "pgd", "pgn", "cw")]
     rows = small_dataset.select("test", label=1)
-    request = Request(small_dataset, rows, toy, attacks, Path("nowhere"))
+    job = GenerationJob(small_dataset, rows, toy, attacks, Path("nowhere"))
     cells = [Cell(advbench.load_defense("none"), None)]
-    speed = probe.probe(request, Scorer("tiny", toy, protocol("f1/v1")), cells)
+    speed = probe.probe(job, Scorer("tiny", toy, protocol("f1/v1")), cells)
     areas = [row.height * row.width for row in rows]
     mean = sum(areas) / len(areas)
     # The image nearest the mean is measured, and counted for the mean.

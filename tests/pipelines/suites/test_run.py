@@ -240,7 +240,7 @@ def test_an_image_that_does_not_fit_is_foreseen(planned, toy, monkeypatch):
 
 
 def test_originals_of_another_dataset_are_foreseen(planned, monkeypatch):
-    def other(request, summary):
+    def other(job, counts):
         raise AdvbenchError("made from another dataset named tiny")
 
     monkeypatch.setattr("advbench.pipelines.generate.missing_originals", other)
@@ -252,9 +252,9 @@ def test_the_largest_image_is_tried_as_often_as_it_is_held(planned, small_datase
     """Side by side, as the run has them."""
     tried, real = [], probe._attack
 
-    def attack(attack, request, image, truth, *, copies=1):
+    def attack(attack, job, image, truth, *, copies=1):
         tried.append((image.shape[0] * image.shape[1], copies))
-        return real(attack, request, image, truth, copies=copies)
+        return real(attack, job, image, truth, copies=copies)
 
     monkeypatch.setattr(probe, "_attack", attack)
     monkeypatch.setattr(probe, "BatchRunner", lambda device: SimpleNamespace(images_at_once=3))
