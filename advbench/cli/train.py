@@ -20,6 +20,17 @@ from advbench.cli.options import (
 )
 from advbench.cli.progress import Progress
 
+fresh_option = click.option(
+    "--fresh",
+    type=click.IntRange(min=1),
+    help="Train on so many forgeries made anew for each epoch, not on the training split.",
+)
+photographs_option = click.option(
+    "--photographs",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Make them from the Debian packages of 'open' as well; see dataset build --help.",
+)
+
 
 @click.group(cls=Group)
 def train() -> None:
@@ -36,16 +47,8 @@ def train() -> None:
     help="Folder of the run [runs/NAME-SIZE-DATASET].",
 )
 @click.option("--start", metavar="PATH", help="Weights to start from: a checkpoint, or 'builtin'.")
-@click.option(
-    "--fresh",
-    type=click.IntRange(min=1),
-    help="Train on so many forgeries made anew for each epoch, not on the training split.",
-)
-@click.option(
-    "--photographs",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Make them from the Debian packages of 'open' as well; see dataset build --help.",
-)
+@fresh_option
+@photographs_option
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
 @device_option
 @out_option
@@ -116,6 +119,8 @@ def victim(
     metavar="PATH",
     help="ANSM weights to start from: a file, or the victim whose shipped ones they are.",
 )
+@fresh_option
+@photographs_option
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
 @limit_option
 @device_option
@@ -130,6 +135,8 @@ def ansm(
     dataset: str,
     to: Path | None,
     start: str | None,
+    fresh: int | None,
+    photographs: Path | None,
     pairs: tuple[str, ...],
     limit: int | None,
     device: str,
@@ -145,6 +152,7 @@ def ansm(
     advbench train ansm --victim ifosn
     advbench train ansm --victim hdfnet --start mvssnet
     advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
+    advbench train ansm --victim code --dataset builtin2 --fresh 600 --set noise=varied
     """
     from advbench.engines.processes import Processes
     from advbench.pipelines.config import TrainAnsmConfig
@@ -159,6 +167,8 @@ def ansm(
             "dataset": dataset,
             "to": to,
             "start": start,
+            "fresh": fresh,
+            "photographs": photographs,
             "recipe": parse_settings(pairs),
             "limit": limit,
             "device": device,

@@ -238,6 +238,7 @@ class TrainAnsmConfig(Config):
         size: of ANSM; the victim's where None.
         to: folder of the run; ``runs/ansm-VICTIM-SIZE-DATASET`` where None.
         start: a file of ANSM weights, or the victim whose shipped ones they are.
+        fresh, photographs: as in :class:`TrainVictimConfig`.
         recipe: fields of the recipe that differ from the victim's preset.
         limit: the first so many training images.
         dataset, device, out: as in :class:`TrainVictimConfig`.
@@ -249,6 +250,8 @@ class TrainAnsmConfig(Config):
     dataset: str = "builtin"
     to: Path | None = None
     start: str | None = None
+    fresh: Annotated[int, Field(ge=1)] | None = None
+    photographs: Path | None = None
     recipe: Settings = Field(default_factory=dict)
     limit: Annotated[int, Field(ge=1)] | None = None
     device: str = "auto"

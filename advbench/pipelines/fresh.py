@@ -20,7 +20,7 @@ from advbench.datasets.builtin.processing import noisy, rescaled
 from advbench.datasets.manifest import Kind
 from advbench.images import Image, Mask
 from advbench.rng import numpy_stream
-from advbench.training.data import Examples, FreshExamples
+from advbench.training.data import Examples, FreshExamples, joined
 
 SIDE = 256
 # Of five images one is authentic.
@@ -68,16 +68,15 @@ def open_validation(root: Path) -> Examples:
 def processed_in_turn(*parts: Examples) -> Examples:
     """All images of ``parts``, a third as they are, the others through JPEG 70, resizing to 70 %
     and back, a median filter or noise of 5 levels in turn: what a robust victim is chosen by."""
-    every = [(part, index) for part in parts for index in range(len(part.names))]
+    every = joined(*parts)
 
     def load(number: int) -> tuple[Image, Mask]:
-        part, index = every[number]
-        image, mask = part.load(index)
+        image, mask = every.load(number)
         # Kinds of forgery follow each other in fours.
         step = _IN_TURN[number // len(KINDS) % len(_IN_TURN)]
-        return step(image, part.names[index]), mask
+        return step(image, every.names[number]), mask
 
-    return Examples([part.names[index] for part, index in every], load)
+    return Examples(every.names, load)
 
 
 def photographs_sha256(root: Path | None) -> str:

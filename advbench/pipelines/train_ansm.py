@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +20,13 @@ from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, pixels_sha256, to_tensor
+from advbench.pipelines.fresh import fresh_forgeries, open_validation, photographs_sha256
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train import examples
 from advbench.progress import Count as Progress
 from advbench.shards.reader import Shard
 from advbench.shards.store import ShardStore
-from advbench.training.data import Examples, at_working_size
+from advbench.training.data import Examples, FreshExamples, at_working_size, joined
 from advbench.training.loop import Report, Steps
 from advbench.victims.base import Victim
 
@@ -38,6 +40,8 @@ def train_ansm(
     folder: Path,
     shards: Path,
     limit: int | None = None,
+    fresh: int = 0,
+    photographs: Path | None = None,
     progress: Progress = lambda done, total: None,
     report: Report = lambda epoch: None,
     steps: Steps = lambda done, total: None,
@@ -51,40 +55,48 @@ def train_ansm(
         shards: where ``generate`` may have written FGSM images of the training split; what is not
             there is made on the fly and kept in memory.
         limit: the first so many training images.
+        fresh: how many forgeries to make anew for each epoch, in place of the training split; for
+            recipes whose noise is made on the fly.
+        photographs: as in :func:`advbench.pipelines.train.train_victim`.
         progress: of the pairs.
         start: weights to begin from, random ones otherwise.
         after: folder of a run of the first stage alone, to go on after.
 
     Raises:
-        AdvbenchError: the dataset has no training or no validation split, or ``start`` is no
-            network of this size.
+        AdvbenchError: the dataset has no training or no validation split, ``start`` is no network
+            of this size, or stored pairs are asked of fresh forgeries.
     """
-    rows = {
-        "train": dataset.select("train", label=1, limit=limit),
-        "val": dataset.select("val", label=1),
-    }
-    for split, chosen in rows.items():
+    if fresh and recipe.noise == "stored":
+        raise AdvbenchError("--fresh: give --set noise=varied (or fgsm, several), made on the fly")
+    rows, held_out = dataset.select("train", label=1, limit=limit), dataset.select("val", label=1)
+    for split, chosen in (("train", fresh or rows), ("val", held_out)):
         if not chosen:
             raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
     _try_crop(victim, recipe.crop)
     attack = FGSM.create(eps=(recipe.eps,))
-    every = [*rows["train"], *rows["val"]]
-    originals = at_working_size(examples(dataset, every), victim)
-    adversarial = _stored(shards, dataset.id, victim, attack, originals=originals)
-    _complete(victim, attack, originals, adversarial, progress=progress)
-    made = {split: _pairs(victim, dataset, rows[split], adversarial) for split in rows}
-    source = {
+    source: dict[str, Any] = {
         "id": dataset.id,
         "version": dataset.info.version,
-        "training_images": len(rows["train"]),
+        "training_images": f"{fresh} fresh ones an epoch" if fresh else len(rows),
         "attack": attack.variant_spec(recipe.eps),
-        "content_sha256": content_of(every),
+        "content_sha256": content_of([*rows, *held_out]),
     }
+    more = [open_validation(photographs)] if fresh and photographs else []
+    validation = at_working_size(joined(examples(dataset, held_out), *more), victim)
+    originals = at_working_size(examples(dataset, rows), victim)
+    stored = recipe.noise == "stored"
+    attacked = joined(originals, validation) if stored else validation
+    adversarial = _stored(shards, dataset.id, victim, attack, originals=attacked)
+    _complete(victim, attack, attacked, adversarial, progress=progress)
+    learnt: Examples | FreshExamples = _pairs(originals, adversarial) if stored else originals
+    if fresh:
+        learnt = at_working_size(fresh_forgeries(fresh, photographs, recipe.seed), victim)
+        source["content_sha256"] += photographs_sha256(photographs)
     return training.train(
         victim,
         size,
-        made["train"],
-        made["val"],
+        learnt,
+        _pairs(validation, adversarial),
         source=source,
         recipe=recipe,
         folder=folder,
@@ -160,14 +172,11 @@ def _complete(
         progress(number + 1, len(originals.names))
 
 
-def _pairs(
-    victim: Victim, dataset: Dataset, rows: Sequence[Row], adversarial: Mapping[str, Image]
-) -> Examples:
+def _pairs(originals: Examples, adversarial: Mapping[str, Image]) -> Examples:
     """Original and adversarial image side by side, H×W×6, at the victim's working size."""
-    fitted = at_working_size(examples(dataset, list(rows)), victim)
 
     def load(number: int) -> tuple[Image, Mask]:
-        image, mask = fitted.load(number)
-        return np.concatenate([image, adversarial[fitted.names[number]]], 2), mask
+        image, mask = originals.load(number)
+        return np.concatenate([image, adversarial[originals.names[number]]], 2), mask
 
-    return Examples(fitted.names, load)
+    return Examples(originals.names, load)

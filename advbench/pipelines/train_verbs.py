@@ -29,8 +29,7 @@ def train_victim(
         AdvbenchError: an unknown name or field, no training or no validation split, weights that
             do not fit.
     """
-    if config.photographs and not config.fresh:
-        raise AdvbenchError("--photographs is an option of --fresh; add --fresh 600")
+    _photographs_need_fresh(config)
     feedback = feedback or Silent()
     cls = VICTIMS.get(config.victim)
     recipe = Recipe.parse("recipe", cls.recipes.get(config.size, {}) | config.recipe)
@@ -71,6 +70,7 @@ def train_ansm_for(
     Raises:
         AdvbenchError: as :func:`train_victim`.
     """
+    _photographs_need_fresh(config)
     feedback = feedback or Silent()
     device = (processes.device if processes else None) or torch_device(config.device)
     victim = config.choice.load(config.victim, device)
@@ -95,9 +95,16 @@ def train_ansm_for(
         folder=config.to or Path("runs") / f"ansm-{config.victim}-{size}-{data.id}",
         shards=config.out / "shards",
         limit=config.limit,
+        fresh=config.fresh or 0,
+        photographs=config.photographs,
         progress=feedback.counting("FGSM pairs", "images"),
         report=report,
         steps=feedback.counting("training", "steps"),
         processes=processes,
         start=start,
     )
+
+
+def _photographs_need_fresh(config: TrainVictimConfig | TrainAnsmConfig) -> None:
+    if config.photographs and not config.fresh:
+        raise AdvbenchError("--photographs is an option of --fresh; add --fresh 600")

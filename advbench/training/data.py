@@ -60,6 +60,17 @@ class FreshExamples:
     of_epoch: Callable[[int], Examples]
 
 
+def joined(*parts: Examples) -> Examples:
+    """Put the pictures of several behind each other."""
+    every = [(part, index) for part in parts for index in range(len(part.names))]
+
+    def load(number: int) -> tuple[Image, Mask]:
+        part, index = every[number]
+        return part.load(index)
+
+    return Examples([part.names[index] for part, index in every], load)
+
+
 @overload
 def at_working_size(examples: Examples, victim: Victim) -> Examples: ...
 @overload

@@ -37,10 +37,24 @@ class Optimization:
 
 
 class Cosine:
-    """Linear warm-up to the peak, then half a cosine down to 1 % of it."""
+    """Linear warm-up to the peak, then half a cosine down to 1 % of it.
 
-    def __init__(self, optimizer: torch.optim.Optimizer, peak: float, warmup: float) -> None:
+    Args:
+        warmup: the part of its time that the warm-up takes.
+        begin, end: the part of the whole run that it is for.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        peak: float,
+        warmup: float,
+        *,
+        begin: float = 0.0,
+        end: float = 1.0,
+    ) -> None:
         self._optimizer, self._peak, self._warmup = optimizer, peak, warmup
+        self._begin, self._end = begin, end
 
     def before_step(self, progress: float) -> None:
         for group in self._optimizer.param_groups:
@@ -48,6 +62,7 @@ class Cosine:
 
     def rate(self, progress: float) -> float:
         """The learning rate at a part of the whole run."""
+        progress = (progress - self._begin) / (self._end - self._begin)
         if progress < self._warmup:
             return self._peak * (0.01 + 0.99 * progress / self._warmup)
         rest = (progress - self._warmup) / (1 - self._warmup)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from advbench.config import Config
+from advbench.defenses.ansm.noise import Noise
 from advbench.victims.base import Depth
 
 Positive = Annotated[int, Field(ge=1)]
@@ -24,8 +25,16 @@ class AnsmRecipe(Config):
         target: stage 2 towards the victim's own clean prediction M_o or the ground truth M_gt.
         epochs_first, epochs_mgr: lengths of the stages; 0 leaves one out (Table VI).
         eps: φ of the FGSM pairs, in grey levels.
+        noise: what is suppressed: the ``stored`` FGSM images of the training split, as in the
+            paper, or noise made on the fly (:mod:`advbench.defenses.ansm.noise`): of ``fgsm``
+            alone, ``varied`` from it, or of ``several`` attacks.
         mask_weight: λ of eq. 14.
+        soft_target: whether M_o is the victim's map as it is, not above or below its threshold.
+        feature_weight: weight of FFA beside MgR in the second stage.
+        fidelity: weight of the mean absolute change of originals in the second stage, in levels.
         crop: side of the random crops; at the victim's working side these are whole images.
+        schedule: of the learning rate: ReduceLROnPlateau as in the paper, or in each stage a short
+            warm-up and half a cosine.
         forged_share, crops_per_image: as in the recipe of victims.
         ema: decay of the moving average of the weights, which is validated and kept; 0 is none.
         upsampling: of the decoder: ``nearest`` or ``subpixel``.
@@ -43,7 +52,12 @@ class AnsmRecipe(Config):
     lr_mgr: Rate = 3e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     eps: Rate = 3.0
+    noise: Noise = "stored"
     mask_weight: Annotated[float, Field(ge=0, le=1)] = 0.3
+    soft_target: bool = False
+    feature_weight: Annotated[float, Field(ge=0)] = 0.0
+    fidelity: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["plateau", "cosine"] = "plateau"
     crop: Annotated[int, Field(ge=32)] = 128
     batch: Positive = 8
     forged_share: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -52,6 +66,13 @@ class AnsmRecipe(Config):
     upsampling: Upsampling = "nearest"
     pretrained: bool = False
     precision: Literal["auto", "fp32", "fp16"] = "auto"
+
+    @field_validator("noise")
+    @classmethod
+    def _of_whole_levels(cls, noise: Noise, info: ValidationInfo) -> Noise:
+        if noise != "stored" and info.data.get("eps", 1) % 1:
+            raise ValueError("noise made on the fly has a whole number of grey levels")
+        return noise
 
     @field_validator("epochs_mgr")
     @classmethod

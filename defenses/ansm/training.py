@@ -14,20 +14,23 @@ from advbench.defenses.ansm.features import tapped
 from advbench.defenses.ansm.files import read_network, shipped_path
 from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
 from advbench.defenses.ansm.network import AnsmNetwork, Size
+from advbench.defenses.ansm.noise import add_noise
 from advbench.defenses.ansm.recipe import AnsmRecipe, Upsampling
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.files import user_path
 from advbench.training.checkpoint import Checkpoint
-from advbench.training.data import Examples
+from advbench.training.data import Examples, FreshExamples
 from advbench.training.loop import Report, Steps, fit
-from advbench.training.optimization import Optimization, Plateau
+from advbench.training.optimization import Cosine, Optimization, Plateau
 from advbench.training.task import Epoch, Task, key_of
 from advbench.training.validation import mean_over_all, own_part, pixel_f1
 from advbench.victims.base import Victim
 
 # ReduceLROnPlateau as the paper states it.
 FACTOR, PATIENCE = 0.9, 10
+# The part of a stage in which a cosine warms up.
+WARMUP = 0.05
 # Channels of a pair.
 ORIGINAL, ADVERSARIAL = slice(0, 3), slice(3, 6)
 # What a recipe becomes without its second stage.
@@ -73,7 +76,7 @@ class Start:
 def train(
     victim: Victim,
     size: Size,
-    training: Examples,
+    training: Examples | FreshExamples,
     validation: Examples,
     *,
     source: Mapping[str, Any],
@@ -89,7 +92,8 @@ def train(
 
     Args:
         training, validation: pairs at the victim's working size: an image has six channels, the
-            original's RGB and the adversarial one's.
+            original's RGB and the adversarial one's. Of ``training`` the originals are enough where
+            the recipe's noise is made on the fly.
         source: what the pairs are, for the card; with ``content_sha256``.
         processes: those that train together; each calls this function alike.
         start: what to begin from, random weights otherwise.
@@ -166,7 +170,12 @@ class AnsmTask(Task):
             weight_decay=self.recipe.weight_decay,
             eps=EPSILON,
         )
-        return Optimization(optimizer, Plateau(optimizer, FACTOR, PATIENCE))
+        if self.recipe.schedule == "plateau":
+            return Optimization(optimizer, Plateau(optimizer, FACTOR, PATIENCE))
+        first = self.recipe.epochs_first / self.epochs
+        begin, end = (first, 1.0) if second else (0.0, first)
+        rate = optimizer.param_groups[0]["lr"]
+        return Optimization(optimizer, Cosine(optimizer, rate, WARMUP, begin=begin, end=end))
 
     def start_epoch(self, number: int) -> str:
         self.network.train()
@@ -175,29 +184,44 @@ class AnsmTask(Task):
         return self._stage
 
     def loss(self, images: Tensor, masks: Tensor) -> Tensor:
+        clean = images[:, ORIGINAL].contiguous()
+        if self.recipe.noise == "stored":
+            adversarial = images[:, ADVERSARIAL].contiguous()
+        else:
+            levels = round(self.recipe.eps)
+            adversarial = add_noise(self.recipe.noise, self.victim, clean, masks, levels=levels)
         losses = {"ffa": self._align, "pwr": self._reconstruct, "mgr": self._refine}
-        return losses[self._stage](
-            images[:, ORIGINAL].contiguous(), images[:, ADVERSARIAL].contiguous(), masks
-        )
+        return losses[self._stage](clean, adversarial, masks)
 
     def _align(self, clean: Tensor, adversarial: Tensor, masks: Tensor) -> Tensor:
+        return self._aligned(clean, self.network(adversarial))
+
+    def _aligned(self, clean: Tensor, processed: Tensor) -> Tensor:
         with tapped(self.victim, self.recipe.depth) as features:
             with torch.no_grad():
                 self.victim.logits(clean)
                 expected = list(features.values())
-            self.victim.logits(self.network(adversarial))
+            self.victim.logits(processed)
             return ffa_loss(expected, list(features.values()))
 
     def _reconstruct(self, clean: Tensor, adversarial: Tensor, masks: Tensor) -> Tensor:
         return pwr_loss(clean, self.network(adversarial))
 
     def _refine(self, clean: Tensor, adversarial: Tensor, masks: Tensor) -> Tensor:
-        if self.recipe.target == "prediction":
+        recipe = self.recipe
+        if recipe.target == "prediction":
             with torch.no_grad():
-                masks = (self.victim.probabilities(clean) > self.victim.threshold).float()
-        logits = self.victim.logits(self.network(torch.cat([clean, adversarial])))
-        of_clean, of_adversarial = logits.chunk(2)
-        return mgr_loss(of_clean, of_adversarial, masks, self.recipe.mask_weight)
+                masks = self.victim.probabilities(clean)
+                if not recipe.soft_target:
+                    masks = (masks > self.victim.threshold).float()
+        processed = self.network(torch.cat([clean, adversarial]))
+        of_clean, of_adversarial = self.victim.logits(processed).chunk(2)
+        loss = mgr_loss(of_clean, of_adversarial, masks, recipe.mask_weight)
+        if recipe.fidelity:
+            loss = loss + recipe.fidelity * 255 * pwr_loss(clean, processed[: len(clean)])
+        if recipe.feature_weight:
+            loss = loss + recipe.feature_weight * self._aligned(clean, processed[len(clean) :])
+        return loss
 
     def validate(
         self, network: nn.Module, validation: Examples, processes: Processes

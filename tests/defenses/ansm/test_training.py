@@ -19,13 +19,15 @@ from sklearn.metrics import f1_score
 from torch import Tensor
 
 from advbench.defenses.ansm import training
+from advbench.defenses.ansm.losses import mgr_loss
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.defenses.ansm.training import FIRST_STAGE, AnsmTask, Start, train
 from advbench.errors import AdvbenchError
+from advbench.images import Image, Mask
 from advbench.training import loop
 from advbench.training.checkpoint import read_state
-from advbench.training.data import Crops
+from advbench.training.data import Crops, Examples
 from advbench.training.task import Epoch
 
 from . import loops
@@ -419,3 +421,102 @@ def test_damaged_checkpoint_is_named(content, tmp_path):
 def test_less_than_a_batch_is_refused(tmp_path):
     with pytest.raises(AdvbenchError, match=r"4 training images .* batch of 5"):
         run(tmp_path, RECIPE.model_copy(update={"batch": 5}))
+
+
+def originals(count: int, start: int = 0) -> Examples:
+    """The pictures of :func:`pairs` without their adversarial halves."""
+    both = pairs(count, start)
+
+    def load(number: int) -> tuple[Image, Mask]:
+        image, mask = both.load(number)
+        return image[..., :3], mask
+
+    return Examples(both.names, load)
+
+
+@pytest.mark.parametrize("noise", ["fgsm", "varied", "several"])
+def test_noise_on_the_fly_needs_originals_alone(tmp_path: Path, noise: str) -> None:
+    recipe = RECIPE.model_copy(update={"noise": noise})
+    path = run(tmp_path / "a", recipe, training=originals(4))
+    again = run(tmp_path / "b", recipe, training=originals(4))
+    other = run(tmp_path / "c", training=pairs(4))
+    assert path.read_bytes() == again.read_bytes()
+    assert load_file(path).keys() == load_file(other).keys()
+
+
+def test_a_kill_changes_nothing_of_noise_on_the_fly(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"noise": "several"})
+    whole = run(tmp_path / "whole", recipe, training=originals(4))
+
+    def kill(epoch: Epoch) -> None:
+        if epoch.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", recipe, training=originals(4), report=kill)
+    assert run(tmp_path / "cut", recipe, training=originals(4)).read_bytes() == whole.read_bytes()
+
+
+def test_each_stage_has_its_own_cosine(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(
+        update={"schedule": "cosine", "epochs_first": 3, "epochs_mgr": 3, "batch": 1, "crop": 64}
+    )
+    run(tmp_path, recipe, training=pairs(8))
+    rates = [float(line["learning_rate"]) for line in curve(tmp_path)]
+    for start, peak in ((0, recipe.lr_first), (3, recipe.lr_mgr)):
+        stage = rates[start : start + 3]
+        assert stage == sorted(stage, reverse=True)
+        assert stage[0] > 0.6 * peak
+        assert 0.01 * peak <= stage[-1] < 0.1 * peak
+
+
+def refined(**recipe: float) -> float:
+    """The second stage's loss of one batch, with the same network each time."""
+    settings = AnsmRecipe(crop=32, batch=4, epochs_first=0, **recipe)
+    task = AnsmTask(layered(), "small", settings, SOURCE)
+    task.network = disturbed()
+    images, masks = next(iter(Crops(pairs(4), settings).epoch(0)))
+    task.start_epoch(0)
+    with torch.no_grad():
+        return float(task.loss(images, masks))
+
+
+def test_fidelity_and_features_are_added_to_mgr() -> None:
+    plain = refined()
+    kept, kept_more = refined(fidelity=1.0) - plain, refined(fidelity=3.0) - plain
+    assert kept > 0
+    assert kept_more == pytest.approx(3 * kept, rel=1e-3)
+    assert refined(feature_weight=1e6) > plain
+
+
+def test_a_soft_target_is_the_victims_map() -> None:
+    """An unchanged original costs least when its own map is the target."""
+    images, _ = next(iter(Crops(pairs(4), AnsmRecipe(crop=32, batch=4)).epoch(0)))
+    victim = layered()
+    with torch.no_grad():
+        soft = victim.probabilities(images[:, :3].contiguous())
+        logits = victim.logits(images[:, :3].contiguous())
+    assert ((soft > 0.05) & (soft < 0.95)).any()
+    hard = (soft > victim.threshold).float()
+    expected = mgr_loss(logits, logits, soft) - mgr_loss(logits, logits, hard)
+    same = pairs(4, noise=0)
+    task = {
+        flag: AnsmTask(
+            victim,
+            "small",
+            AnsmRecipe(crop=32, batch=4, epochs_first=0, soft_target=flag),
+            SOURCE,
+        )
+        for flag in (True, False)
+    }
+    images, masks = next(iter(Crops(same, AnsmRecipe(crop=32, batch=4)).epoch(0)))
+    losses = {}
+    for flag, one in task.items():
+        one.start_epoch(0)
+        losses[flag] = one.loss(images, masks).item()
+    assert losses[True] - losses[False] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_noise_on_the_fly_is_of_whole_levels() -> None:
+    with pytest.raises(AdvbenchError, match="whole number of grey levels"):
+        AnsmRecipe.parse("recipe", {"noise": "fgsm", "eps": 2.5})
