@@ -9,12 +9,12 @@ import pytest
 
 from tests.killing import in_new_process
 
-CODE = "import sys; from tests.trials import main; sys.argv[0] = 'trials'; main()"
+CODE = "from tests.trials.__main__ import main; main()"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("trial", "count"), [("kills", 60), ("damage", 500), ("pairs", 200)])
+@pytest.mark.parametrize(("trial", "count"), [("kills", 84), ("damage", 600), ("pairs", 200)])
 def test_trials(trial: str, count: int, tmp_path: Path) -> None:
     found = json.loads(in_new_process(CODE, trial, "--count", count))
     wrong = ("silent", "foreign", "failed", "not resumed", "missed by verify", "with problems")

@@ -37,6 +37,10 @@ class Checkpoint:
         data = buffer.getvalue()
         head = _MAGIC + hashlib.sha256(data).hexdigest().encode() + b"\n"
         write_atomically(self.folder / "checkpoint.pt", head + data)
+        self.write_curve(curve)
+
+    def write_curve(self, curve: Sequence[Mapping[str, Any]]) -> None:
+        """Write the lines of the curve; also on resuming, since a kill may have come before it."""
         write_atomically(self.folder / "curve.csv", curve_csv(curve))
 
     def load(self) -> dict[str, Any] | None:

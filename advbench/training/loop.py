@@ -173,6 +173,8 @@ class _Trainer:
                 part.load_state_dict(state[name])
         self.best = state["best"]
         self.curve = [Epoch(**line) for line in state["curve"]]
+        if self.processes.rank == 0:
+            self.checkpoint.write_curve(self._lines())
 
     def _parts(self) -> dict[str, Any]:
         return {

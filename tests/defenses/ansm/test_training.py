@@ -26,7 +26,7 @@ from advbench.defenses.ansm.training import FIRST_STAGE, AnsmTask, Start, train
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask
 from advbench.training import loop
-from advbench.training.checkpoint import read_state
+from advbench.training.checkpoint import Checkpoint, read_state
 from advbench.training.data import Crops, Examples
 from advbench.training.task import Epoch
 
@@ -116,6 +116,19 @@ def test_a_run_killed_between_epochs_ends_as_if_it_was_not(epoch, whole, tmp_pat
     with pytest.raises(KilledError):
         run(tmp_path, report=kill)
     assert len(curve(tmp_path)) == epoch + 1
+    assert run(tmp_path).read_bytes() == whole.weights
+    assert curve(tmp_path) == curve(whole.folder)
+
+
+def test_the_curve_is_whole_after_a_kill_before_it_was_written(whole, tmp_path, monkeypatch):
+    def kill(self: Checkpoint, curve: Any) -> None:
+        if len(curve) == 4:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "write_curve", kill)
+        with pytest.raises(KilledError):
+            run(tmp_path)
     assert run(tmp_path).read_bytes() == whole.weights
     assert curve(tmp_path) == curve(whole.folder)
 

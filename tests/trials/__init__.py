@@ -1,0 +1,1 @@
+"""Trials of the stores: kills, damage and runs at once, in numbers."""
