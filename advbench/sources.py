@@ -9,21 +9,26 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import metadata
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from advbench.files import file_sha256
+
+Adapted = type | FunctionType
 
 _LIBRARIES = ("site-packages", "dist-packages")
 # Names of files in a source are no longer than this.
 _LONGEST_NAME = 300
 
 
-def source_sha256(plugin: type, parts: Iterable[type] = ()) -> str | None:
+def source_sha256(
+    plugin: type, parts: Iterable[type] = (), adapted: Iterable[Adapted] = ()
+) -> str | None:
     """SHA-256 over the source of a plug-in, None where all of it is advbench's own.
 
     A class is made of its module, of the modules beside it that this imports, also within
@@ -33,10 +38,13 @@ def source_sha256(plugin: type, parts: Iterable[type] = ()) -> str | None:
     Args:
         parts: other classes that it is made of, such as those of its network. Installed libraries
             count only where the plug-in lies in them.
+        adapted: classes and functions of an installed package that it calls in place of code of
+            its own; of that package all that they import counts.
     """
     sums: set[tuple[str, str]] = set()
-    for base in {base for cls in (plugin, *parts) for base in cls.__mro__}:
-        if _is_foreign(base, plugin):
+    own = {_top(plugin), *map(_top, adapted)}
+    for base in {base for part in (plugin, *parts, *adapted) for base in _bases(part)}:
+        if _is_foreign(base, own):
             sources, named = _sources(base)
             sums |= sources
             sums |= {(path.name, file_sha256(path)) for path in named if path.is_file()}
@@ -69,22 +77,56 @@ def with_file_sums(value: Any) -> Any:
     return value
 
 
-def _is_foreign(base: type, plugin: type) -> bool:
-    """Tell whether a class is neither advbench's, Python's, nor of another library."""
-    top, own = (each.__module__.partition(".")[0] for each in (base, plugin))
+def package_versions(plugin: type, parts: Iterable[Adapted]) -> str | None:
+    """Name the installed packages that classes and functions come from, with their versions, as in
+    ``torchattacks 3.5.1``; None where they come from none but the plug-in's own, PyTorch, Python
+    and advbench.
+
+    A package that is no distribution, such as a folder on ``PYTHONPATH``, has no version.
+    """
+    tops = {_top(base) for part in parts for base in _bases(part)}
+    known = {"advbench", "torch", _top(plugin)} | set(sys.stdlib_module_names)
+    found = []
+    for top in sorted(tops - known):
+        for distribution in sorted(set(_distributions().get(top, []))):
+            found.append(f"{distribution} {metadata.version(distribution)}")
+    return ", ".join(found) or None
+
+
+def is_own(cls: Adapted) -> bool:
+    """Tell whether a class is advbench's."""
+    return _top(cls) == "advbench"
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+def _bases(part: Adapted) -> Iterable[Adapted]:
+    return part.__mro__ if isinstance(part, type) else (part,)
+
+
+def _top(part: Adapted) -> str:
+    return part.__module__.partition(".")[0]
+
+
+def _is_foreign(base: Adapted, own: Collection[str]) -> bool:
+    """Tell whether a class is neither advbench's, Python's, nor of another library than ``own``."""
+    top = _top(base)
     if top == "advbench" or (top in sys.stdlib_module_names and top != "__main__"):
         return False
     file = _file_of(base)
-    return file is None or not set(file.parts) & set(_LIBRARIES) or top == own
+    return file is None or not set(file.parts) & set(_LIBRARIES) or top in own
 
 
-def _file_of(cls: type) -> Path | None:
+def _file_of(cls: Adapted) -> Path | None:
     name = getattr(sys.modules.get(cls.__module__), "__file__", None)
     return Path(name) if name and Path(name).is_file() else None
 
 
 @lru_cache(maxsize=1024)
-def _sources(cls: type) -> tuple[frozenset[tuple[str, str]], frozenset[Path]]:
+def _sources(cls: Adapted) -> tuple[frozenset[tuple[str, str]], frozenset[Path]]:
     """Names and sums of the source files of a class, and the other files that they name. Kept,
     since it is the code that was imported which counts, whatever becomes of its file."""
     file = _file_of(cls)
@@ -144,9 +186,10 @@ def _named_in(tree: ast.AST, path: Path) -> Iterator[Path]:
                             yield (folder / text).resolve()
 
 
-def _code_of(cls: type) -> Iterator[str]:
-    """The compiled functions and the constants of a class, as text."""
-    for name, value in sorted(vars(cls).items()):
+def _code_of(cls: Adapted) -> Iterator[str]:
+    """The compiled functions and the constants of a class, or one function, as text."""
+    parts = vars(cls) if isinstance(cls, type) else {cls.__qualname__: cls}
+    for name, value in sorted(parts.items()):
         function = getattr(value, "__func__", getattr(value, "fget", value))
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -28,6 +28,9 @@ class AdvLibAttack(PackageAttack):
 
     package: ClassVar[str] = "adv_lib"
     installation: ClassVar[str] = "pip install adv-lib"
+
+    def adapted(self) -> tuple[FunctionType]:
+        return (inspect.unwrap(self._function()),)
 
     def passes(self) -> int:
         steps = inspect.signature(self._function()).parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from advbench.errors import AdvbenchError, first_fault
 from advbench.images import pixels_sha256, quantise, to_unit
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
+from advbench.sources import Adapted
 from advbench.victims.base import Victim
 
 
@@ -144,6 +145,15 @@ class Attack(BaseModel, ABC):
         Returns:
             per intensity one :class:`Adversarial` an image.
         """
+
+    def adapted(self) -> Collection[Adapted]:
+        """Name the classes and functions of an installed package that make the noise; their source
+        and the package's version are part of a variant's identity.
+
+        Raises:
+            AdvbenchError: the package is missing.
+        """
+        return ()
 
     @property
     def label(self) -> str:

@@ -43,6 +43,9 @@ class TorchAttack(BoundedAttack):
     def label(self) -> str:
         return f"ta_{self.method.lower()}"
 
+    def adapted(self) -> tuple[type]:
+        return (self._attack_class(),)
+
     def passes(self) -> int:
         steps = self.arguments.get("steps") or _default(self._attack_class(), "steps", 1)
         return len(self.eps) * int(steps)

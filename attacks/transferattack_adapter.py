@@ -6,7 +6,7 @@ The package is no distribution: its folder has to be on ``PYTHONPATH``.
 from __future__ import annotations
 
 import inspect
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -27,17 +27,24 @@ class TransferAttack(PackageAttack):
     package: ClassVar[str] = "transferattack"
     installation: ClassVar[str] = "put TransferAttack's folder on PYTHONPATH"
 
+    def adapted(self) -> tuple[type]:
+        return (self._attack_class(),)
+
     def passes(self) -> int:
         return len(self.eps) * int(self.arguments.get("epoch", _STEPS))
 
     def one(self, model: TwoClasses, image: Tensor, mask: Tensor, eps: float) -> Tensor:
-        found = self.imported("transferattack").load_attack_class(self.method)
+        found = self._attack_class()
         surrogate = type(found.__name__, (found,), {"load_model": lambda attack, name: model})
         known = inspect.signature(found).parameters
         given = {"alpha": eps / _STEPS, "device": image.device} | self.arguments
         given = {key: value for key, value in given.items() if key in known}
         attack = surrogate("victim", epsilon=eps, **given)
         return image + attack(image, mask)
+
+    @classmethod
+    def _attack_class(cls) -> Any:
+        return cls.imported("transferattack").load_attack_class(cls.method)
 
 
 def transferattack(method: str) -> type[TransferAttack]:

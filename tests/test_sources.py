@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from advbench import sources, wrap
+from advbench.attacks.bim import BIM
+from advbench.attacks.package_attack import PackageAttack
+from advbench.attacks.torchattacks_adapter import TorchAttack
+from advbench.pipelines.provenance import attack_identity, victim_identity
 from advbench.sources import source_sha256, with_file_sums
+from advbench.victims.ifosn.victim import IFOSN
 
 PLUGIN = '''
 """A plug-in in two modules, with a file beside it."""
@@ -72,8 +82,6 @@ def test_what_it_does_not_use_does_not_count(package: Path) -> None:
 def test_own_and_library_classes_have_none() -> None:
     import torch
 
-    from advbench.attacks.bim import BIM
-
     assert source_sha256(BIM, [torch.nn.Conv2d, dict]) is None
 
 
@@ -114,3 +122,81 @@ def test_files_in_settings_are_named_by_content(
     assert second["many"] == first["many"]
     assert second["weights"] != first["weights"]
     assert second["folder"] != first["folder"]
+
+
+VERSIONS = {"1.0": "x + 1", "1.1": "x + 1", "1.0 edited": "x + 2"}
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Installs one of some versions of a package, and gives the class in it that is adapted."""
+    site = tmp_path / "site-packages"
+    (site / "theirs").mkdir(parents=True)
+    monkeypatch.syspath_prepend(site)
+
+    def install(which: str) -> Any:
+        version = which.partition(" ")[0]
+        for old in site.glob("*.dist-info"):
+            shutil.rmtree(old)
+        (site / "theirs" / "__init__.py").write_text("")
+        (site / "theirs" / "steps.py").write_text(f"def step(x):\n    return {VERSIONS[which]}\n")
+        (site / "theirs" / "net.py").write_text(
+            "from torch import nn\nfrom .steps import step\n\n"
+            "class Net(nn.Conv2d):\n    pass\n\n"
+            "def attack(x):\n    return step(x)\n"
+        )
+        about = site / f"theirs_dist-{version}.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text(f"Name: theirs-dist\nVersion: {version}\n")
+        (about / "top_level.txt").write_text("theirs\n")
+        for name in [name for name in sys.modules if name.startswith("theirs")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        sources._sources.cache_clear()
+        sources._distributions.cache_clear()
+        return importlib.import_module("theirs.net")
+
+    yield install
+    for name in [name for name in sys.modules if name.startswith("theirs")]:
+        del sys.modules[name]
+
+
+def test_an_adapted_package_is_named_by_version_and_source(installed) -> None:
+    """Of a wrapped network and of an attack: another version or an edited one is another thing."""
+
+    class Adapter(PackageAttack):
+        name = "theirs:attack"
+
+        def adapted(self) -> Any:
+            return (net.attack,)
+
+        def one(self, *given: Any) -> Any: ...
+
+        def passes(self) -> int: ...
+
+    found = []
+    for version in VERSIONS:
+        net = installed(version)
+        victim = wrap(net.Net(3, 1, 1), name="theirs")
+        for identity in (victim_identity(victim), attack_identity(Adapter(eps=(1,)), 1)):
+            assert identity["packages"] == f"theirs-dist {version.partition(' ')[0]}"
+            found.append((identity["packages"], identity["source"]))
+    assert len(set(found)) == len(found)
+    assert found[0][1] == found[2][1]
+
+
+def test_the_real_torchattacks_is_named() -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    said = attack_identity(TorchAttack(method="PGD"), 1)
+    assert said["packages"] == f"torchattacks {metadata.version('torchattacks')}"
+    assert len(said["source"]) == 64
+    other = attack_identity(TorchAttack(method="NIFGSM"), 1)
+    assert other["source"] != said["source"]
+    assert torchattacks.PGD
+
+
+def test_own_victims_and_attacks_name_no_packages() -> None:
+    """Their keys are those of the first version, also where a layer comes from a library."""
+    victim = IFOSN.load("small", weights=None)
+    assert set(victim_identity(victim)) == {"name", "size", "weights_sha256", "weights"}
+    assert attack_identity(BIM(eps=(1,)), 1) == BIM(eps=(1,)).variant_spec(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -143,6 +143,11 @@ class Victim(ABC):
     @abstractmethod
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         """Modules whose outputs are the features of a third of the network, by name."""
+
+    def adapted(self) -> Collection[type]:
+        """Name the classes of installed packages that stand in place of a network of its own; their
+        source and the packages' versions are part of its identity."""
+        return ()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images to probabilities of forgery.

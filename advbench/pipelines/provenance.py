@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -14,7 +15,13 @@ import advbench
 from advbench.attacks.base import Attack
 from advbench.defenses.base import Defense
 from advbench.shards.schema import Provenance
-from advbench.sources import source_sha256, with_file_sums
+from advbench.sources import (
+    Adapted,
+    is_own,
+    package_versions,
+    source_sha256,
+    with_file_sums,
+)
 from advbench.victims.base import Victim
 
 _PACKAGES = ("torch", "timm", "numpy", "opencv-python-headless", "h5py", "scikit-image")
@@ -59,7 +66,7 @@ def provenance(
 
 def victim_identity(victim: Victim) -> dict[str, str]:
     """A victim as it stands in settings and records; one of somebody else's code with the SHA-256
-    of its ``source``."""
+    of its ``source`` and the versions of the ``packages`` that its network comes from."""
     identity = {
         "name": victim.name,
         "size": victim.size,
@@ -67,13 +74,14 @@ def victim_identity(victim: Victim) -> dict[str, str]:
         "weights": victim.weights.label,
     }
     modules = {type(module) for module in victim.network.modules()}
-    return identity | _source(type(victim), *modules)
+    return identity | _source(type(victim), modules, victim.adapted())
 
 
 def attack_identity(attack: Attack, intensity: float) -> dict[str, Any]:
     """A variant's specification as it stands in settings: files that it names by their SHA-256, and
-    that of its source where it is somebody else's."""
-    return {**with_file_sums(attack.variant_spec(intensity)), **_source(type(attack))}
+    where it is somebody else's the SHA-256 of its source and the versions of the packages."""
+    said = with_file_sums(attack.variant_spec(intensity))
+    return {**said, **_source(type(attack), adapted=attack.adapted())}
 
 
 def defense_identity(defense: Defense, strength: float | None) -> dict[str, Any]:
@@ -81,6 +89,10 @@ def defense_identity(defense: Defense, strength: float | None) -> dict[str, Any]
     return {**with_file_sums(defense.variant_spec(strength)), **_source(type(defense))}
 
 
-def _source(plugin: type, *parts: type) -> dict[str, str]:
-    found = source_sha256(plugin, parts)
-    return {"source": found} if found else {}
+def _source(
+    plugin: type, parts: Collection[type] = (), adapted: Collection[Adapted] = ()
+) -> dict[str, str]:
+    said = {"source": source_sha256(plugin, parts, adapted)}
+    if adapted or not is_own(plugin):
+        said["packages"] = package_versions(plugin, (*parts, *adapted))
+    return {key: value for key, value in said.items() if value}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -22,6 +22,7 @@ Output = Literal["logits", "probability", "two-class"]
 OUTPUTS = ("logits", "probability", "two-class")
 CHANNELS: dict[str, int] = {"logits": 1, "probability": 1, "two-class": 2}
 
+_KNOWN = {"torch", "advbench"}
 _PROBE_SIDE = 256
 _TOLERANCE = 1e-3
 
@@ -100,6 +101,10 @@ class ModuleVictim(Victim):
             self._inspect(images.detach(), logits.detach())
             self._inspected.add(several)
         return logits
+
+    def adapted(self) -> Collection[type]:
+        kinds = {type(module) for module in self.network.modules()}
+        return [kind for kind in kinds if kind.__module__.partition(".")[0] not in _KNOWN]
 
     def taps(self, depth: Depth) -> dict[str, nn.Module]:
         """Convolutions by thirds of their order of execution, see

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Collection
 from typing import Any, ClassVar, Self
 
 import torch
@@ -138,6 +139,10 @@ class VotingVictim(PhotoholmesVictim):
 
     differentiable = False
     reading = Reading(output="probability", one_at_a_time=True)
+
+    def adapted(self) -> Collection[type]:
+        network: Any = self.network
+        return [*super().adapted(), type(network.method)]
 
     @classmethod
     def build(cls) -> nn.Module:
