@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench.errors import AdvbenchError
-from advbench.files import user_path
+from advbench.files import obstacle, user_path
 from advbench.registry import VICTIMS
 from advbench.texts import read_json
 from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
@@ -28,6 +29,7 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
 # Counters that eval mode ignores; files of PyTorch before 0.4.1 lack them.
 _OPTIONAL = ".num_batches_tracked"
 _LIKENESS = 0.5
+CARD_SUM = "card_sha256"
 
 
 @dataclass(frozen=True)
@@ -98,23 +100,54 @@ def refuse_unlike_its_card(path: Path, sha256: str) -> None:
     Raises:
         AdvbenchError: one of the two is not what was shipped.
     """
-    if not own_card(path, sha256):
+    if card_of(path).get("sha256") != sha256:
         raise AdvbenchError(f"{path}: not the bytes that advbench ships; install advbench again")
 
 
 def own_card(path: Path, sha256: str) -> dict[str, Any]:
-    """The card beside a file of this sum; empty where it is another file's."""
+    """The card beside a file of this sum; empty where there is none, or it is that of a file of the
+    same name and another ending.
+
+    Raises:
+        AdvbenchError: as :func:`card_of`, or the file is not the one that its card names.
+    """
     card = card_of(path)
-    return card if card.get("sha256") == sha256 else {}
+    if card and card["sha256"] != sha256:
+        if path.suffix == ".safetensors":
+            raise AdvbenchError(
+                f"{path}: not the file that {path.with_suffix('.json').name} beside it names by "
+                "sha256; restore it, or remove that card"
+            )
+        return {}
+    return card
 
 
 def card_of(path: Path) -> dict[str, Any]:
-    """The JSON card beside a weights file; empty where there is none, or none that can be read."""
-    try:
-        card = read_json(path.with_suffix(".json"))
-    except (OSError, ValueError, AdvbenchError):
+    """The JSON card beside a weights file; empty where there is none of advbench's own.
+
+    Raises:
+        AdvbenchError: it cannot be read, or is not what was written.
+    """
+    beside = path.with_suffix(".json")
+    if path == beside or not beside.exists():
         return {}
-    return card if isinstance(card, dict) else {}
+    try:
+        card = read_json(beside)
+    except OSError as error:
+        raise obstacle(beside, error) or error from error
+    except AdvbenchError as error:
+        raise AdvbenchError(f"{error}; restore this card of {path.name}, or remove it") from error
+    if not isinstance(card, dict):
+        return {}
+    written = card.pop(CARD_SUM, None)
+    if written not in (None, card_sha256(card)):
+        raise AdvbenchError(f"{beside}: damaged; restore this card of {path.name}, or remove it")
+    return card if isinstance(card.get("sha256"), str) else {}
+
+
+def card_sha256(card: Mapping[str, Any]) -> str:
+    """Hash what a card says, however it is laid out; it stands in the card as ``card_sha256``."""
+    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
 
 def _unwrapped(

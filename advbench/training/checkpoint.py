@@ -16,6 +16,7 @@ from torch import Tensor
 
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
+from advbench.victims.weights import CARD_SUM, card_sha256
 
 _MAGIC = b"advbench checkpoint 1\n"
 
@@ -83,7 +84,7 @@ def write_weights(
     curve: Sequence[Mapping[str, Any]],
 ) -> Path:
     """Write safetensors to ``path``, and beside them the card, completed by what follows from the
-    state, and the curve."""
+    state and by its own checksum, and the curve."""
     data = save({key: value.contiguous() for key, value in state.items()})
     complete = {
         **card,
@@ -91,6 +92,7 @@ def write_weights(
         "seconds": round(sum(line["seconds"] for line in curve)),
         "torch": torch.__version__.partition("+")[0],
     }
+    complete[CARD_SUM] = card_sha256(complete)
     write_atomically(path, data)
     write_atomically(path.with_suffix(".json"), (json.dumps(complete, indent=2) + "\n").encode())
     write_atomically(path.with_suffix(".curve.csv"), curve_csv(curve))

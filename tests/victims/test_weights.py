@@ -410,21 +410,20 @@ def test_authors_files_are_recognized(toys, tmp_path, victim, wrap):
 
 
 @pytest.mark.parametrize(
-    "card",
-    [
-        b"",
-        b"{",
-        b"[1]",
-        b"\xff\xfe",
-        b"[" * 100_000,
-        json.dumps({"sha256": "0" * 64, "label": "mine"}).encode(),
-        json.dumps({"sha256": "f" * 64, "label": ["mine"]}).encode(),
-        json.dumps({"sha256": "f" * 64}).encode(),
-    ],
+    "card", [[1], {"sha256": "f" * 64, "label": ["mine"]}, {"sha256": "f" * 64}, {"sha256": 1}, {}]
 )
 def test_card_that_says_nothing_of_the_file(tmp_path, card):
+    (tmp_path / "w.json").write_text(json.dumps(card))
+    assert label_of(tmp_path / "w.safetensors", "f" * 64) == "file:ffffffffffff"
+
+
+@pytest.mark.parametrize("card", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_card_that_cannot_be_read_is_named(tmp_path, card):
     (tmp_path / "w.json").write_bytes(card)
-    assert label_of(tmp_path / "w.pth", "f" * 64) == "file:ffffffffffff"
+    with pytest.raises(
+        AdvbenchError, match=r"w\.json: .*restore this card of w\.pth, or remove it"
+    ):
+        label_of(tmp_path / "w.pth", "f" * 64)
 
 
 def test_card_labels_its_file(tmp_path):
@@ -432,6 +431,31 @@ def test_card_labels_its_file(tmp_path):
     card = {"sha256": "f" * 64, "label": "mine"}
     (tmp_path / "w.json").write_text(json.dumps(card))
     assert label_of(tmp_path / "w.pth", "f" * 64) == "mine"
+
+
+def test_card_of_another_file(tmp_path):
+    """Weights that were changed or overwritten below their card; a file of another ending beside
+    them is a file of the user's own."""
+    (tmp_path / "w.json").write_text(json.dumps({"sha256": "0" * 64, "label": "mine"}))
+    with pytest.raises(AdvbenchError, match=r"w\.safetensors: not the file that w\.json beside it"):
+        label_of(tmp_path / "w.safetensors", "f" * 64)
+    assert label_of(tmp_path / "w.pth", "f" * 64) == "file:ffffffffffff"
+
+
+def test_every_changed_field_of_a_card_is_noticed(tmp_path):
+    """By the card's own checksum, which counts what it says and not how it is laid out."""
+    path = builtin_path("ifosn", "small")
+    card = json.loads(path.with_suffix(".json").read_text())
+    beside = tmp_path / "w.json"
+    beside.write_text(json.dumps(card))
+    assert label_of(tmp_path / "w.safetensors", card["sha256"]) == "builtin"
+    for field in card:
+        for changed in ({**card, field: "else"}, {k: v for k, v in card.items() if k != field}):
+            if "card_sha256" not in changed:  # as those of the first version
+                continue
+            beside.write_text(json.dumps(changed))
+            with pytest.raises(AdvbenchError, match=r"w\.json: damaged"):
+                label_of(tmp_path / "w.safetensors", card["sha256"])
 
 
 def test_size_is_what_the_card_says(tmp_path):
