@@ -158,12 +158,6 @@ def generate(
             )
             if counts.agreement:
                 progress.note(f"numerics {numerics}: {counts.agreement}")
-            for variant, effect in counts.effects.items():
-                if str(effect):
-                    progress.note(
-                        f"warning: {made.victim.name} under {variant}: {effect}; such scores say "
-                        "nothing of robustness, see docs/gates.md"
-                    )
             for path in counts.repaired:
                 progress.note(f"repaired: {path}")
     if as_json:

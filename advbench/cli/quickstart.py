@@ -61,6 +61,8 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
         made = generate.generate(
             generate.GenerationJob(data, rows, victim, attacks, out), progress.measured_in("passes")
         )
+        for warning in made.warnings(victim.name):
+            progress.note(warning)
     with Progress() as progress:
         job = evaluate.EvaluationJob(out, defenses, protocol("f1/v1"))
         evaluate.evaluate(job, lambda identity: victim, progress.measured_in("images × defenses"))

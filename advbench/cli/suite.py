@@ -163,6 +163,8 @@ def run(
             progress=progress.measured_in("s of work"),
             engine=engine,
         )
+        for warning in took["warnings"]:
+            progress.note(warning)
     tables = write_tables(out)
     if as_json:
         click.echo(json.dumps({"took": took} | tables.as_json(), indent=2))

@@ -51,6 +51,7 @@ class GenerationCounts:
     Attributes:
         agreement: of numerics that are not exact, how far they agree.
         effects: per variant that was made, how many images and gradients came to nothing.
+        earlier: the same of what an earlier run made and this one reuses.
     """
 
     made: int = 0
@@ -60,6 +61,17 @@ class GenerationCounts:
     seconds: float = 0.0
     agreement: str | None = None
     effects: dict[str, Effect] = field(default_factory=dict)
+    earlier: dict[str, Effect] = field(default_factory=dict)
+
+    def warnings(self, victim: str) -> list[str]:
+        """Tell of each variant that came to nothing on some images, a line each."""
+        return [
+            f"warning: {victim} under {variant}{when}: {effect}; such scores say nothing of "
+            "robustness, see docs/gates.md"
+            for when, effects in (("", self.effects), (", made earlier", self.earlier))
+            for variant, effect in effects.items()
+            if str(effect)
+        ]
 
 
 def generate(
@@ -152,10 +164,14 @@ def missing_tasks(job: GenerationJob, counts: GenerationCounts) -> list[WorkUnit
     """Find what is to be done: per attack and shard, intensities that miss the same images
     together; what is there is counted in ``counts``."""
     units = []
+    wanted = {row.sample_id for row in job.rows}
     for attack in sorted(job.attacks, key=lambda attack: attack.passes()):
         present: dict[float, set[str]] = {}
         for intensity in attack.intensities:
-            entries = _present(job, settings_of(job, attack, intensity), counts)
+            settings = settings_of(job, attack, intensity)
+            entries = _present(job, settings, counts)
+            effect = sum((Effect.stored(entry, wanted) for entry in entries), Effect())
+            counts.earlier[str(settings.variant)] = effect
             present[intensity] = {name for entry in entries for name in entry.sample_ids}
         for whole in _chunks(job):
             chunk = [row for row in whole if row.label == 1 or attack.attacks_authentic]

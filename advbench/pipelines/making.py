@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from advbench.images import fit_mask
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
 from advbench.pipelines.provenance import attack_identity, provenance, victim_identity
-from advbench.shards.reader import Originals
+from advbench.shards.reader import Originals, ShardEntry
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS, AdversarialRecord, Original, Settings
 from advbench.shards.store import ShardStore
 from advbench.victims.base import Victim
@@ -121,7 +121,10 @@ def make_originals(job: GenerationJob, rows: Sequence[Row], report: Report) -> N
 
 @dataclass(frozen=True)
 class Effect:
-    """Count the images of a variant that stayed as they were, and gradients that were zero."""
+    """Count the images of a variant that stayed as they were, and gradients that were zero.
+
+    ``gradients`` is 0 where their number is unknown, as of images of an earlier run.
+    """
 
     images: int = 0
     unchanged: int = 0
@@ -137,6 +140,13 @@ class Effect:
         zero = sum(detail.zero_gradients for detail in result.details)
         return cls(len(same), int(same.sum()), gradients, zero)
 
+    @classmethod
+    def stored(cls, entry: ShardEntry, names: Collection[str]) -> Effect:
+        """Count over those images of a shard that are among ``names``."""
+        own = set(entry.sample_ids).intersection(names)
+        zero = sum(count for name, count in entry.zero_gradients.items() if name in own)
+        return cls(len(own), len(entry.unchanged & own), 0, zero)
+
     def __add__(self, other: Effect) -> Effect:
         mine, theirs = vars(self), vars(other)
         return Effect(**{name: mine[name] + theirs[name] for name in mine})
@@ -146,8 +156,9 @@ class Effect:
         told = []
         if self.unchanged:
             told.append(f"{self.unchanged} of {self.images} images are as they were")
-        if self.zero and self.gradients:
-            told.append(f"{100 * self.zero / self.gradients:.3g} % of the gradients are zero")
+        if self.zero:
+            share = 100 * self.zero / self.gradients if self.gradients else 0
+            told.append(f"{f'{share:.3g} %' if share else self.zero} of the gradients are zero")
         return ", ".join(told)
 
 

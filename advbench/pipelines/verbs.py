@@ -81,6 +81,8 @@ def generate(
             config.repair,
         )
         counts = making.generate(job, feedback.measured_in("passes"), engine)
+        for warning in counts.warnings(victim.name):
+            feedback.note(warning)
         names = tuple(row.sample_id for row in rows)
         found.append(Generated(victim, job.name, names, counts))
     return found

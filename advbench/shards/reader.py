@@ -6,8 +6,8 @@ import json
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
@@ -279,18 +279,34 @@ def _provenance(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """A shard as the store lists it."""
+    """A shard as the store lists it.
+
+    Attributes:
+        unchanged: images that the attack left as they were.
+        zero_gradients: of the attack, by image; those without any are left out.
+    """
 
     path: Path
     settings: Settings
     sample_ids: tuple[str, ...]
     content_sha256: str
+    unchanged: frozenset[str] = frozenset()
+    zero_gradients: Mapping[str, int] = field(default_factory=dict)
 
 
 def entry_of(path: Path) -> ShardEntry:
     """Read a shard's head and index, no image."""
     with Shard(path) as shard:
-        return ShardEntry(path, shard.settings, tuple(shard.sample_ids), shard.content_sha256)
+        names = tuple(shard.sample_ids)
+        found = path, shard.settings, names, shard.content_sha256
+        if shard.settings.kind == ORIGINALS:
+            return ShardEntry(*found)
+        linf, zero = (shard.column(name).tolist() for name in ("linf", "zero_gradients"))
+        return ShardEntry(
+            *found,
+            frozenset(name for name, largest in zip(names, linf, strict=True) if not largest),
+            {name: count for name, count in zip(names, zero, strict=True) if count},
+        )
 
 
 class Originals:

@@ -47,10 +47,33 @@ def test_a_victim_without_gradients(
     assert "100 % of the gradients are zero" in ran.err
     assert ("5 of 5 images are as they were" in ran.err) == bool(unchanged)
 
+    ran = advbench_command("generate", *arguments, *own)  # all of which are there
+    assert f"warning: silent under {attack}-" in ran.err
+    assert ", made earlier: " in ran.err
+    assert "of the gradients are zero" in ran.err
+    assert ("5 of 5 images are as they were" in ran.err) == bool(unchanged)
+
+
+def test_a_suite_tells_it_too(imported, advbench_command, tmp_path, monkeypatch) -> None:
+    source = VICTIM.replace("LOGITS", "self.network(images).round()")
+    Path(tmp_path, "silent_victim.py").write_text(source)
+    Path(tmp_path, "suite.toml").write_text(
+        'schema = "advbench.suite/1"\ntitle = "t"\ndatasets = ["mine"]\n'
+        '[victims.silent]\nweights = "random"\n[attacks.fgsm]\neps = [3]\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    command = ("run", "suite.toml", "--plugin", "silent_victim:Silent", "--out", imported)
+    for when in ("", ", made earlier"):
+        ran = advbench_command(*command)
+        assert ran.code == 0, ran.err
+        warning = f"warning: silent on mine under fgsm-3{when}: 5 of 5 images are as they were"
+        assert warning in ran.err
+
 
 def test_nothing_is_told_where_all_is_well(imported, toy, advbench_command) -> None:
-    ran = advbench_command(
-        "generate", "--attack", "fgsm", "--dataset", "mine", "--out", imported, *toy
-    )
-    assert ran.code == 0
-    assert "warning" not in ran.err
+    for _ in range(2):
+        ran = advbench_command(
+            "generate", "--attack", "fgsm", "--dataset", "mine", "--out", imported, *toy
+        )
+        assert ran.code == 0
+        assert "warning" not in ran.err

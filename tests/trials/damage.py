@@ -106,11 +106,16 @@ def _checkpoint(path: Path) -> object:
 
 
 def _network(path: Path) -> object:
-    """The identity and card of a victim or of ANSM, by one of the files of its weights."""
+    """The identity of a victim or of ANSM, and what is read of the card, by one of the files of
+    its weights."""
     weights = path.with_suffix(".safetensors")
     if "ansm" in path.parent.name:
         toy = ToyVictim.load(weights=None)
         victim = {"name": "toy", "size": "full", "weights_sha256": toy.weights.sha256}
         bound = ANSM(weights=(str(weights),)).for_victim(victim)
-        return defense_identity(bound, None), card_of(weights)
-    return IFOSN.load("small", str(weights)).weights, card_of(weights)
+        return defense_identity(bound, None), _said(weights)
+    return IFOSN.load("small", str(weights)).weights, _said(weights)
+
+
+def _said(weights: Path) -> object:
+    return [card_of(weights).get(name) for name in ("sha256", "label", "size", "victim_sha256")]

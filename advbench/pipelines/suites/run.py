@@ -63,7 +63,7 @@ def run(
 
     Returns:
         what it took: ``seconds``, ``gradients``, ``forwards``, ``bytes``, ``peak_bytes``, and how
-        many images were ``made`` and ``scored``.
+        many images were ``made`` and ``scored``; and ``warnings`` of attacks without effect.
 
     Raises:
         AdvbenchError, OSError: as :func:`generate` and :func:`evaluate`; what is finished stays.
@@ -80,7 +80,7 @@ def run(
     }
     _note(path, [*earlier, this])
     overall = _Overall(plan, progress)
-    took: dict[str, Any] = {"gradients": 0, "made": 0, "scored": 0}
+    took: dict[str, Any] = {"gradients": 0, "made": 0, "scored": 0, "warnings": []}
     datasets = [load_dataset(each) for each in suite.datasets]
     planned = {(stage.victim, stage.dataset): stage for stage in plan.stages}
     for each in suite.victims:
@@ -94,6 +94,7 @@ def run(
             )
             took["gradients"] += made.passes
             took["made"] += made.made
+            took["warnings"] += made.warnings(f"{victim.name} on {making.name}")
             took["scored"] += scored.scored
     took["forwards"] = took["scored"]
     took["seconds"] = round(time.perf_counter() - started, 1)
