@@ -21,6 +21,7 @@ MARKS = {
     "unchanged": "unchanged: the attack left half of the images or more as they were",
     "no gradient": "no gradient: zero everywhere on half of the images or more",
 }
+CONTROLS = "PSNR of defended originals; share of the noise that is removed along its own direction"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def _forged(console: Console, dataset: str, names: dict[str, str], rows: pd.Data
             cells.append(_score(row, attack, mark if isinstance(mark, str) else ""))
         marks = extremes(rows[f"{attack}_f1"].round(3).tolist(), ranked)
         figures.append(Column(attack, cells, marks))
+    controls = _controls(rows)
+    figures += controls
     labels = [defense_label(d, s) for d, s in zip(rows.defense, rows.strength, strict=True)]
     constant = []
     for name, what in (("n", "forged images"), ("photographs", "photographs")):
@@ -99,10 +102,21 @@ def _forged(console: Console, dataset: str, names: dict[str, str], rows: pd.Data
         f"F1, below it RP % ± half of its 95 % interval; attacks are means over intensities; "
         f"{' of '.join(constant) or 'n forged images'}; weights {names['weights']}, "
         f"{names['protocol']}; * best and ! worst F1 of a column",
+        *([CONTROLS] if controls else []),
         *(text for mark, text in MARKS.items() if mark in used),
     ]
     title = f"{dataset}: {names['victim']}, {names['threat']} attacks: F1 (RP %)"
     show(console, title, [Column("defense", labels)], figures, caption="; ".join(said))
+
+
+def _controls(rows: pd.DataFrame) -> list[Column]:
+    """Make the columns that say what a defense does to images; none where nothing is known."""
+    found = []
+    for name, factor, title in (("kept_psnr", 1, "PSNR dB"), ("removed", 100, "removed %")):
+        if rows[name].notna().any():
+            values = factor * rows[name]
+            found.append(Column(title, ["-" if math.isnan(v) else f"{v:.0f}" for v in values]))
+    return found
 
 
 def _score(row: Mapping[Any, Any], attack: str, mark: str) -> str:

@@ -24,7 +24,7 @@ from advbench.inference.runner import BatchRunner
 from advbench.memory import release_freed
 from advbench.pipelines.provenance import defense_identity
 from advbench.scores.counts import iou, marked, mcc
-from advbench.scores.metrics import auc, noise_metrics
+from advbench.scores.metrics import auc, kept_psnr, noise_metrics, removed_share
 from advbench.scores.protocols import Protocol
 from advbench.scores.records import Record
 from advbench.scores.threats import ORIGINAL, Attacked
@@ -59,6 +59,13 @@ def predict(
     Raises:
         AdvbenchError: the defense or the victim returns something else than its rules say, or NaN.
     """
+    return defend_and_predict(victim, cell, x, sample_id, seed=seed)[1]
+
+
+def defend_and_predict(
+    victim: Victim, cell: Cell, x: Tensor, sample_id: str, *, seed: int
+) -> tuple[Tensor, npt.NDArray[np.float32]]:
+    """Return the defended image beside the map of :func:`predict`."""
     keys = cell.defense.keys([sample_id], cell.strength, seed)
     what = f"victim {victim.name}: map"
     try:
@@ -68,7 +75,7 @@ def predict(
                 found = victim.probabilities(defended)
             check_shape(what, found, (1, 1, *x.shape[2:]), "floats N×1×H×W")
             check_finite(what, found)
-        return found[0, 0].float().cpu().numpy()
+        return defended, found[0, 0].float().cpu().numpy()
     except AdvbenchError as error:
         raise AdvbenchError(f"{error} (image {sample_id}, defense {cell.name})") from error
 
@@ -126,8 +133,12 @@ class Scorer:
         noise = noise_metrics(sample.image, sample.original)
         sha256 = pixels_sha256(sample.image)
         x = to_unit(to_tensor(sample.image).to(victim.device))
+        added = _array(x - to_unit(to_tensor(sample.original).to(victim.device)))
         for cell in cells:
-            probability = predict(victim, cell, x, sample.sample_id, seed=self.seed)
+            defended, probability = defend_and_predict(
+                victim, cell, x, sample.sample_id, seed=self.seed
+            )
+            change = _array(defended - x)
             at_truth = self.protocol.at_truth_size(probability, truth)
             counts = self.protocol.counts(at_truth, truth, victim.threshold)
             yield (
@@ -159,6 +170,8 @@ class Scorer:
                     ssim=noise.ssim,
                     linf=noise.linf,
                     l2=noise.l2,
+                    kept_psnr=kept_psnr(change),
+                    removed=removed_share(change, added),
                     zero_gradients=(
                         math.nan if sample.zero_gradients is None else float(sample.zero_gradients)
                     ),
@@ -167,3 +180,7 @@ class Scorer:
                     version=advbench.__version__,
                 ),
             )
+
+
+def _array(values: Tensor) -> npt.NDArray[np.float32]:
+    return values.float().cpu().numpy()

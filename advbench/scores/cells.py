@@ -136,7 +136,7 @@ class Cells:
         table["alarms_authentic"] = _mean(
             np.where(np.isnan(authentic), np.nan, (authentic > ALARM).astype(float))
         )
-        for name in ("iou", "auc", "psnr", "ssim", "l2"):
+        for name in ("iou", "auc", "psnr", "ssim", "l2", "kept_psnr", "removed"):
             table[name] = _mean(self._by_image(records[name]))
         table["linf"] = _largest(self._by_image(records.linf))
         attacked = (table.attack != "original").to_numpy()

@@ -29,6 +29,8 @@ def floor_records(records: pd.DataFrame) -> pd.DataFrame:
             "mcc": correlation,
             "marked": marked(counts),
             # Every pixel has the same probability: half of all pairs are ordered rightly.
+            "kept_psnr": math.nan,
+            "removed": math.nan,
             "auc": np.where(np.isnan(correlation), math.nan, 0.5),
         }
         found.append(undefended.assign(**scores))

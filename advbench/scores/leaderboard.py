@@ -92,6 +92,7 @@ def tuned(records: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
 
 _LAST = {
     *("mean_rp", "mean_rp_low", "mean_rp_high"),
+    *("kept_psnr", "removed"),
     *("marked_authentic", "alarms_authentic", "framed_authentic"),
     *("n", "photographs", "n_authentic", "gates", "note", "complete"),
     *("worst_over", "protocol", "weights_sha256", "defense_spec", "content_sha256", "version"),
@@ -196,6 +197,7 @@ class _Victim:
         table = self.cells.select(key)
         original, forged = table[table.attack == "original"], table[table.n > 0]
         row: dict[str, Any] = {"original_mcc": original.mcc.mean()}
+        row |= {"kept_psnr": original.kept_psnr.mean(), "removed": forged.removed.mean()}
         row |= self._rp("original", [original.index.tolist()])
         groups = {
             threat: {

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from advbench.images import Image, Mask
 from advbench.scores.protocols import ProbabilityMap
 
+Change = npt.NDArray[np.float32]
+
 
 def auc(probability: ProbabilityMap, truth: Mask) -> float:
     """Area under the ROC curve over pixels; NaN where the truth has one class only.
@@ -59,6 +61,21 @@ def noise_metrics(adversarial: Image, original: Image) -> Noise:
         linf=float(largest),
         l2=math.sqrt(squares) / 255,
     )
+
+
+def kept_psnr(change: Change) -> float:
+    """PSNR in dB of an image that was changed by ``change``, in [0, 1] units; infinite for none."""
+    squares = float(np.square(change, dtype=np.float64).mean())
+    return -10 * math.log10(squares) if squares else math.inf
+
+
+def removed_share(change: Change, noise: Change) -> float:
+    """Share of the noise that a change takes away along the noise's own direction,
+    -⟨change, noise⟩ / ⟨noise, noise⟩: 1 where it is subtracted whole, below 0 where more is added;
+    NaN without noise."""
+    squares = float(np.square(noise, dtype=np.float64).sum())
+    along = float(np.multiply(change, noise, dtype=np.float64).sum())
+    return -along / squares if squares else math.nan
 
 
 def ssim(one: Image, other: Image, window: int) -> float:

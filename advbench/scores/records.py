@@ -2,7 +2,8 @@
 
 One file holds the records of one dataset, victim, variant and defense strength; its key says what
 it was computed from, so that equal work is not done twice. Files of ``advbench.records/1``, which
-had no threat models, are read as the next version has them.
+had no threat models, and of ``/2``, which did not say what a defense changes, are read as the next
+version has them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from advbench.files import as_part, check_regular, obstacle, write_atomically
 from advbench.scores.counts import Counts, marked, mcc
 from advbench.scores.threats import ORIGINAL
 
-SCHEMA = "advbench.records/2"
+SCHEMA = "advbench.records/3"
 _KEY, _SCHEMA, _DIGEST = b"advbench.key", b"advbench.schema", b"advbench.sha256"
 _CELL = [
     *("dataset", "victim", "size", "weights_sha256", "variant"),
@@ -37,6 +38,8 @@ _ADDED = {
     *("threat", "through", "surrogate", "region", "target", "budget"),
     *("mcc", "marked", "zero_gradients"),
 }
+# What the third version has and the second had not.
+_CONTROLS = ("kept_psnr", "removed")
 _READ_ERRORS = (pa.ArrowException, OSError, ValueError)
 
 
@@ -50,6 +53,10 @@ class Record:
         f1, iou, mcc: NaN where the truth does not allow them, as on authentic images.
         marked: share of pixels that the map marks as forged.
         linf: in grey levels, of the stored image.
+        kept_psnr: of the defended image against what the defense was given, in dB; infinite where
+            it changed nothing, NaN in records of earlier versions.
+        removed: share of the attack's noise that the defense took away along the noise's own
+            direction; NaN of originals, and in records of earlier versions.
         zero_gradients: how many of the attack's gradients were zero everywhere; NaN if unknown.
         defense_spec: JSON of what was done to the image.
         version: the advbench that scored it.
@@ -89,6 +96,8 @@ class Record:
     ssim: float
     linf: float
     l2: float
+    kept_psnr: float
+    removed: float
     zero_gradients: float
     image_sha256: str
     defense_spec: str
@@ -133,7 +142,12 @@ def _digest(table: pa.Table, key: bytes) -> str:
     for name in sorted(table.column_names):
         column = table[name]
         text = not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
-        values = json.dumps(column.to_pylist()).encode() if text else column.to_numpy().tobytes()
+        # Bytes in place of text, of a damaged schema, are another value and no fault of its own.
+        values = (
+            json.dumps(column.to_pylist(), default=repr).encode()
+            if text
+            else column.to_numpy().tobytes()
+        )
         digest.update(name.encode() + b"\0" + values + b"\0")
     return digest.hexdigest()
 
@@ -213,8 +227,11 @@ def _refuse_mixed(folder: Path, records: pd.DataFrame) -> None:
 
 
 def _as_this_version(path: Path, records: pd.DataFrame) -> pd.DataFrame:
-    """Add what ``advbench.records/1`` had not: static attacks all, those but C&W within φ."""
+    """Add what earlier versions had not: in the first all attacks are static, and those but C&W
+    within φ."""
     names = [f.name for f in fields(Record)]
+    if not set(_CONTROLS) & set(records.columns):
+        records = records.assign(**dict.fromkeys(_CONTROLS, math.nan))
     if not _ADDED & set(records.columns) and set(names) - set(records.columns) == _ADDED:
         counts = Counts.of(records)
         bounded = ~records.attack.isin(["original", "cw"])

@@ -14,6 +14,7 @@ from advbench.scores.floors import FLOORS, with_floors
 from advbench.scores.gates import gates
 from advbench.scores.threats import THREATS
 
+_CONTROLS = ["kept_psnr", "removed"]
 _WIDE = ["victim", "weights", "threat", "defense", "strength", "protocol"]
 
 
@@ -34,7 +35,8 @@ def wide_table(records: pd.DataFrame) -> pd.DataFrame:
     attacks across, each attack the mean over its intensities; one row a threat model.
 
     Each attack has ``_f1``, ``_rp``, ``_rp_low`` and ``_rp_high``, and ``_mark``, the marks of its
-    cells; ``n`` and ``photographs`` are the fewest behind a row.
+    cells; ``kept_psnr`` says how much of the originals a defense keeps, and ``removed`` which share
+    of the attacks' noise it takes away; ``n`` and ``photographs`` are the fewest behind a row.
     """
     return _wide(measure(records))
 
@@ -68,10 +70,11 @@ def _wide(measured: Sequence[Cells]) -> pd.DataFrame:
                     f"{attack}_mark": " ".join(sorted(set(one["mark"]) - {""})),
                 }
             forged = shown[shown.n > 0]
+            row |= {"kept_psnr": same.kept_psnr.mean(), "removed": part.removed.mean()}
             rows.append(row | {name: forged[name].min() for name in ("n", "photographs")})
     parts = ("f1", "rp", "rp_low", "rp_high", "mark")
     figures = [f"{attack}_{part}" for attack in in_papers_order(attacks) for part in parts]
-    return _sorted(pd.DataFrame(rows))[[*_WIDE, *figures, "n", "photographs"]]
+    return _sorted(pd.DataFrame(rows))[[*_WIDE, *figures, *_CONTROLS, "n", "photographs"]]
 
 
 def write_tables(

@@ -49,6 +49,8 @@ def record(sample: str = "a", **changes: Any) -> Record:
         "ssim": 1.0,
         "linf": 0.0,
         "l2": 0.0,
+        "kept_psnr": math.inf,
+        "removed": 0.0,
         "zero_gradients": 0.0,
         "image_sha256": "1" * 64,
         "defense_spec": "{}",

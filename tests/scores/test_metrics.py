@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from advbench.images import Image
-from advbench.scores.metrics import auc, noise_metrics
+from advbench.scores.metrics import auc, kept_psnr, noise_metrics, removed_share
 
 
 def map_of(*values: float) -> np.ndarray:
@@ -47,6 +47,28 @@ def test_auc_by_pairs(pixels: list[tuple[int, bool]]) -> None:
         assert found == pytest.approx((np.sign(pairs) + 1).mean() / 2)
     else:
         assert math.isnan(found)
+
+
+def test_what_a_defense_keeps_is_the_psnr() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (3, 20, 30))
+    defended = (image + rng.integers(-9, 10, image.shape)).clip(0, 255)
+    change = ((defended - image) / 255).astype(np.float32)
+    expected = peak_signal_noise_ratio(image, defended, data_range=255)
+    assert kept_psnr(change) == pytest.approx(expected, rel=1e-6)
+    assert kept_psnr(np.zeros((3, 4, 4), np.float32)) == math.inf
+
+
+@pytest.mark.parametrize("share", [-0.5, 0.0, 0.3, 1.0, 1.5])
+def test_removed_noise_is_counted_along_the_noise_alone(share: float) -> None:
+    """What is changed across the noise, as the picture itself, does not count."""
+    rng = np.random.default_rng(1)
+    noise = rng.choice([-3.0, 3.0], (3, 40, 40)) / 255
+    across = rng.normal(size=noise.shape)
+    across -= noise * (across * noise).sum() / (noise * noise).sum()
+    change = (-share * noise + across).astype(np.float32)
+    assert removed_share(change, noise.astype(np.float32)) == pytest.approx(share, abs=1e-4)
+    assert math.isnan(removed_share(change, np.zeros_like(change)))
 
 
 def flat(level: int, height: int = 16, width: int = 24) -> Image:

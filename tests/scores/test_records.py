@@ -55,7 +55,7 @@ def test_the_first_version_is_read_as_the_second(tmp_path: Path) -> None:
     ]
     first = pd.DataFrame([asdict(one) for one in cells])
     added = ["threat", "through", "surrogate", "region", "target", "budget", "mcc", "marked"]
-    first = first.drop(columns=[*added, "zero_gradients"])
+    first = first.drop(columns=[*added, "zero_gradients", "kept_psnr", "removed"])
     first.to_parquet(tmp_path / "x.parquet", index=False)
     found = read_records(tmp_path)
     assert list(found.columns) == [field.name for field in fields(Record)]
@@ -69,6 +69,15 @@ def test_the_first_version_is_read_as_the_second(tmp_path: Path) -> None:
     assert found.zero_gradients.isna().all()
     first.assign(threat="static").to_parquet(tmp_path / "x.parquet", index=False)
     assert "no records of this version; they lack budget" in refused(tmp_path)
+
+
+def test_the_second_version_is_read_as_the_third(tmp_path: Path) -> None:
+    """What a defense changed is unknown; all else is as it was."""
+    second = pd.DataFrame([asdict(record("a", mcc=0.5))]).drop(columns=["kept_psnr", "removed"])
+    second.to_parquet(tmp_path / "x.parquet", index=False)
+    found = read_records(tmp_path)
+    assert found[["kept_psnr", "removed"]].isna().all(axis=None)
+    assert found.mcc.tolist() == [0.5]
 
 
 def test_by_another_reader(tmp_path: Path) -> None:
