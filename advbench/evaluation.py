@@ -9,8 +9,9 @@ import pandas as pd
 
 from advbench.defenses.base import Defense
 from advbench.inference.devices import torch_device
+from advbench.pipelines.cells import cells_before
 from advbench.pipelines.config import EvaluateConfig
-from advbench.pipelines.evaluate import EvaluationCounts, cells_before
+from advbench.pipelines.evaluation_job import EvaluationCounts
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.verbs import load_identified
 from advbench.scores.protocols import protocol

@@ -16,7 +16,8 @@ from advbench.attacks.fgsm import FGSM
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.errors import AdvbenchError
-from advbench.pipelines.scoring import Cell, predict
+from advbench.pipelines.cells import Cell
+from advbench.pipelines.scoring import predict
 
 from .attacks.toys import ALL, Toy, linear, pictures
 

@@ -37,7 +37,7 @@ def check(
     from advbench.cli.progress import Progress
     from advbench.images import fit_mask, to_tensor
     from advbench.inference.devices import torch_device
-    from advbench.pipelines.adaptive import named_cells
+    from advbench.pipelines.cells import named_cells
     from advbench.pipelines.checks import Sample
     from advbench.pipelines.checks import check as run
     from advbench.pipelines.load import load_dataset

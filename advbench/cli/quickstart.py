@@ -40,6 +40,7 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
     started = time.perf_counter()
     from advbench.inference.devices import torch_device
     from advbench.pipelines import evaluate, generate
+    from advbench.pipelines.cells import cells_before
     from advbench.pipelines.load import load_dataset
     from advbench.pipelines.provenance import victim_identity
     from advbench.report.picture import picture, save, stored_subjects
@@ -68,7 +69,7 @@ def quickstart(images: int, out: Path, device: str, as_json: bool) -> None:
         evaluate.evaluate(job, lambda identity: victim, progress.measured_in("images × defenses"))
     tables = write_tables(out)
     drawn = out / "quickstart.png"
-    cells = evaluate.cells_before(defenses, victim_identity(victim))
+    cells = cells_before(defenses, victim_identity(victim))
     subjects = stored_subjects(out, data.id, victim, [rows[0].sample_id])
     save(picture(subjects, victim, cells, protocol("f1/v1")), drawn)
     seconds = time.perf_counter() - started

@@ -25,7 +25,7 @@ from advbench.files import user_path
 from advbench.registry import ATTACKS, DEFENSES
 
 if TYPE_CHECKING:
-    from advbench.pipelines.scoring import Cell
+    from advbench.pipelines.cells import Cell
     from advbench.report.picture import Subject
     from advbench.victims.base import Victim
 
@@ -144,8 +144,8 @@ def read_cells(
     names: Sequence[str], model: Victim, ansm_weights: Sequence[str], asked: bool
 ) -> list[Cell]:
     """Read defenses such as ``jpeg-70``; one left to the default is left out where it cannot be."""
+    from advbench.pipelines.cells import Cell
     from advbench.pipelines.provenance import victim_identity
-    from advbench.pipelines.scoring import Cell
 
     cells = []
     for text in names:

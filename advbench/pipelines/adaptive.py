@@ -7,7 +7,7 @@ Both are attacks like any other to whatever makes and counts them; their variant
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 import torch
@@ -20,9 +20,8 @@ from advbench.attacks.strength import strongest_of
 from advbench.defenses.base import Defense, Surrogate
 from advbench.errors import AdvbenchError
 from advbench.inference.runner import BatchRunner
+from advbench.pipelines.cells import Cell
 from advbench.pipelines.provenance import attack_identity, defense_identity, victim_identity
-from advbench.pipelines.scoring import Cell
-from advbench.registry import DEFENSES
 from advbench.victims.base import Victim
 
 DRAWS = 8
@@ -192,39 +191,6 @@ def through_each(
         for attack in attacks
         for cell in cells
     ]
-
-
-def named_cells(text: str, victim: Victim, settings: Mapping[str, Mapping[str, Any]]) -> list[Cell]:
-    """Read a defense as variants name it: ``jpeg-90``, or ``jpeg`` for all of its strengths.
-
-    Args:
-        settings: of defenses, by registry name.
-
-    Raises:
-        AdvbenchError: an unknown defense, a strength that it does not have, no network for this
-            victim.
-    """
-    name, strength = split_strength(text)
-    cls = DEFENSES.get(name)
-    own = dict(settings.get(name, {}))
-    if strength is not None:
-        if cls.strength_field is None:
-            raise AdvbenchError(f"through {text}: {name} has no strengths; give {name}")
-        own[cls.strength_field] = (strength,)
-    defense = cls.create(**own).for_victim(victim_identity(victim))
-    return [Cell(defense, each) for each in defense.strengths]
-
-
-def split_strength(text: str) -> tuple[str, float | None]:
-    """Split ``jpeg-90`` into a defense's name and its strength; None where it names none."""
-    name, dash, number = text.rpartition("-")
-    if text in DEFENSES.names() or not dash:
-        return text, None
-    try:
-        value = float(number)
-    except ValueError:
-        return text, None
-    return name, int(value) if value.is_integer() else value
 
 
 class Transfer(_Wrapped):

@@ -16,7 +16,7 @@ from advbench.attacks.strength import damage
 from advbench.errors import AdvbenchError
 from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.adaptive import Through, behind_defense
-from advbench.pipelines.scoring import Cell
+from advbench.pipelines.cells import Cell
 from advbench.scores.gates import Gate, Verdict
 from advbench.victims.base import Victim
 

@@ -14,7 +14,8 @@ from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row, Split
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
-from advbench.pipelines.adaptive import DRAWS, named_cells, on_surrogate, through_each
+from advbench.pipelines.adaptive import DRAWS, on_surrogate, through_each
+from advbench.pipelines.cells import named_cells
 from advbench.registry import ATTACKS, DEFENSES, VICTIMS, Registry
 from advbench.victims.base import Numerics, Size, Victim
 

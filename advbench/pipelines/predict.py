@@ -18,7 +18,8 @@ from advbench.exports.pictures import mask_png
 from advbench.files import write_atomically
 from advbench.images import Image, to_tensor, to_unit
 from advbench.inference.numerics import deterministic_mode
-from advbench.pipelines.scoring import Cell, predict
+from advbench.pipelines.cells import Cell
+from advbench.pipelines.scoring import predict
 from advbench.victims.base import Victim
 
 _OPACITY = 0.6

@@ -7,8 +7,6 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +15,11 @@ from torch import Tensor
 
 import advbench
 from advbench.contracts import check_finite, check_shape, unchanged
-from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, pixels_sha256, to_tensor, to_unit
 from advbench.inference.runner import BatchRunner
 from advbench.memory import release_freed
-from advbench.pipelines.provenance import defense_identity
+from advbench.pipelines.cells import Cell
 from advbench.scores.counts import iou, marked, mcc
 from advbench.scores.metrics import auc, kept_psnr, noise_metrics, removed_share
 from advbench.scores.protocols import Protocol
@@ -31,24 +28,6 @@ from advbench.scores.threats import ORIGINAL, Attacked
 from advbench.victims.base import Victim
 
 TRIM_EVERY = 16  # images
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A defense at one strength."""
-
-    defense: Defense
-    strength: float | None
-
-    @property
-    def name(self) -> str:
-        """Name the cell, as in ``jpeg-75``."""
-        return self.defense.variant_name(self.strength)
-
-    @cached_property
-    def specification(self) -> dict[str, Any]:
-        """Say what is done to an image, with the SHA-256 of files and of foreign source."""
-        return defense_identity(self.defense, self.strength)
 
 
 def predict(

@@ -16,8 +16,8 @@ from PIL import Image as PillowImage
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
 from advbench.images import fit_mask
+from advbench.pipelines.cells import Cell
 from advbench.pipelines.evaluate import LoadVictim
-from advbench.pipelines.scoring import Cell
 from advbench.report.curves import best_strengths
 from advbench.report.panels import Stored, map_of, noise_picture, recorded_cell
 from advbench.scores.cells import defense_label

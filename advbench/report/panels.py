@@ -12,7 +12,8 @@ import numpy.typing as npt
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
 from advbench.images import Image, to_tensor, to_unit
-from advbench.pipelines.scoring import Cell, predict
+from advbench.pipelines.cells import Cell
+from advbench.pipelines.scoring import predict
 from advbench.registry import DEFENSES
 from advbench.shards.reader import Originals, Shard, ShardEntry
 from advbench.shards.schema import ADVERSARIAL, ORIGINALS

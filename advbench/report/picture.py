@@ -20,8 +20,8 @@ from advbench.errors import AdvbenchError
 from advbench.escaping import visible
 from advbench.files import write_atomically
 from advbench.images import Image, Mask, fit_mask, to_tensor
+from advbench.pipelines.cells import Cell
 from advbench.pipelines.provenance import victim_identity
-from advbench.pipelines.scoring import Cell
 from advbench.report.panels import Stored, map_of, noise_picture
 from advbench.scores.protocols import Protocol
 from advbench.shards.store import ShardStore

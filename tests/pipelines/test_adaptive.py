@@ -17,8 +17,8 @@ from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
 from advbench.pipelines import evaluate as scoring
 from advbench.pipelines import generate as making
-from advbench.pipelines.adaptive import Through, Transfer, named_cells, resized, split_strength
-from advbench.pipelines.scoring import Cell
+from advbench.pipelines.adaptive import Through, Transfer, resized
+from advbench.pipelines.cells import Cell, named_cells, split_strength
 from advbench.rng import torch_stream
 from advbench.scores.protocols import protocol
 from advbench.scores.records import read_records
@@ -203,7 +203,7 @@ def test_a_defense_that_changed_is_told(adaptive, toy, monkeypatch) -> None:
     attack = replace(adaptive, attacks=adaptive.attacks[1:2])
     making.generate(attack)
     monkeypatch.setattr(
-        "advbench.pipelines.evaluate.defense_of",
+        "advbench.pipelines.pending.defense_of",
         lambda specification, identity: (advbench.load_defense("jpeg", quality=50), 50),
     )
     found = scoring.evaluate(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
+from advbench.pipelines.cells import Cell
 from advbench.pipelines.checks import Sample, check
-from advbench.pipelines.scoring import Cell
 from advbench.scores.gates import Verdict
 from tests.attacks.toys import Toy, linear
 

@@ -24,8 +24,10 @@ from advbench.memory import main_memory, peak_memory
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.adaptive import Through
 from advbench.pipelines.agreement import check_agreement
+from advbench.pipelines.cells import Cell, cells_before
+from advbench.pipelines.pending import find_pending
 from advbench.pipelines.provenance import device_name, victim_identity
-from advbench.pipelines.scoring import Cell, Scorer
+from advbench.pipelines.scoring import Scorer
 from advbench.pipelines.suites.probe import probe
 from advbench.pipelines.suites.suite import Suite
 from advbench.progress import Report as Progress
@@ -242,7 +244,7 @@ def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, *, plan: P
         making, generate.GenerationCounts()
     )  # may not be those of this dataset
     units = generate.missing_tasks(making, generate.GenerationCounts())
-    cells = evaluate.cells_before(scoring.defenses, victim_identity(victim))
+    cells = cells_before(scoring.defenses, victim_identity(victim))
     speed = probe(making, Scorer(making.name, victim, scoring.protocol, suite.seed), cells)
     plan.peak_bytes = max(plan.peak_bytes, _peak(making))
     gradients = sum(unit.cost for unit in units)
@@ -285,7 +287,7 @@ def _unscored(
     if not complete:
         return {*scoring.variants, "original"}
     there = replace(scoring, variants=frozenset(complete))
-    pending = evaluate.find_pending(there, evaluate.EvaluationCounts(), complete=False)
+    pending = find_pending(there, evaluate.EvaluationCounts(), complete=False)
     return made | {variant.name for group in pending for variant, _ in group.todo}
 
 

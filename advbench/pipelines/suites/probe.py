@@ -18,8 +18,9 @@ from advbench.datasets.manifest import Row
 from advbench.images import Image, Mask, Residual, fit_mask, to_tensor
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
+from advbench.pipelines.cells import Cell
 from advbench.pipelines.making import GenerationJob
-from advbench.pipelines.scoring import Cell, Sample, Scorer
+from advbench.pipelines.scoring import Sample, Scorer
 from advbench.rng import numpy_stream
 from advbench.shards.writer import GZIP_LEVEL
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import advbench
+from advbench.pipelines.cells import Cell
 from advbench.pipelines.generate import GenerationJob
-from advbench.pipelines.scoring import Cell, Scorer
+from advbench.pipelines.scoring import Scorer
 from advbench.pipelines.suites import probe
 from advbench.scores.protocols import protocol
 
