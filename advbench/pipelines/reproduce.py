@@ -28,6 +28,7 @@ from advbench.registry import ATTACKS
 from advbench.scores.protocols import protocol
 from advbench.scores.published import beside_published
 from advbench.scores.records import read_records
+from advbench.training.loop import TrainingRun
 from advbench.victims.base import Victim
 
 SIX = ("fgsm", "cw", "bim", "pgd", "mifgsm", "pgn")
@@ -283,14 +284,16 @@ class _Reproduction:
         for some in filter(None, rows.values()):
             wanted = generate.GenerationJob(dataset, some, victim, [fgsm], pairs)
             generate.generate(wanted, self.progress)
+        run = TrainingRun(
+            folder, steps=lambda done, total: self.progress(f"training {name}", done, total)
+        )
         self.trained[folder] = train_ansm(
             victim,
             victim.size,
             dataset,
             recipe,
-            folder=folder,
+            run=run,
             shards=pairs / "shards",
-            steps=lambda done, total: self.progress(f"training {name}", done, total),
             start=start,
             after=after,
         )

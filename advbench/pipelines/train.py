@@ -9,7 +9,6 @@ import numpy as np
 from advbench.datasets.builtin.editions import BUILTIN
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
-from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask
 from advbench.pipelines.fresh import (
@@ -19,7 +18,7 @@ from advbench.pipelines.fresh import (
     processed_in_turn,
 )
 from advbench.training.data import Examples, FreshExamples
-from advbench.training.loop import Report, Steps
+from advbench.training.loop import TrainingRun
 from advbench.training.recipe import Recipe
 from advbench.training.victim import train
 from advbench.victims.base import Size, Victim
@@ -31,13 +30,10 @@ def train_victim(
     dataset: Dataset,
     recipe: Recipe,
     *,
-    folder: Path,
+    run: TrainingRun,
     fresh: int = 0,
     photographs: Path | None = None,
     device: str = "cpu",
-    report: Report = lambda epoch: None,
-    steps: Steps = lambda done, total: None,
-    processes: Processes | None = None,
     start: Victim | None = None,
 ) -> Path:
     """:func:`advbench.training.victim.train` on a dataset; authentic images take part in
@@ -81,11 +77,8 @@ def train_victim(
         validation,
         source=source,
         recipe=recipe,
-        folder=folder,
+        run=run,
         device=device,
-        report=report,
-        steps=steps,
-        processes=processes,
         start=start,
     )
 

@@ -17,7 +17,6 @@ from advbench.datasets.manifest import Row
 from advbench.defenses.ansm import training
 from advbench.defenses.ansm.network import Size
 from advbench.defenses.ansm.recipe import AnsmRecipe
-from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, pixels_sha256, to_tensor
 from advbench.pipelines.fresh import fresh_forgeries, open_validation, photographs_sha256
@@ -27,7 +26,7 @@ from advbench.progress import Count as Progress
 from advbench.shards.reader import Shard
 from advbench.shards.store import ShardStore
 from advbench.training.data import Examples, FreshExamples, at_working_size, joined
-from advbench.training.loop import Report, Steps
+from advbench.training.loop import TrainingRun
 from advbench.victims.base import Victim
 
 
@@ -37,15 +36,12 @@ def train_ansm(
     dataset: Dataset,
     recipe: AnsmRecipe,
     *,
-    folder: Path,
+    run: TrainingRun,
     shards: Path,
     limit: int | None = None,
     fresh: int = 0,
     photographs: Path | None = None,
     progress: Progress = lambda done, total: None,
-    report: Report = lambda epoch: None,
-    steps: Steps = lambda done, total: None,
-    processes: Processes | None = None,
     start: training.Start | None = None,
     after: Path | None = None,
 ) -> Path:
@@ -99,10 +95,7 @@ def train_ansm(
         _pairs(validation, adversarial),
         source=source,
         recipe=recipe,
-        folder=folder,
-        report=report,
-        steps=steps,
-        processes=processes,
+        run=run,
         start=start,
         after=after,
     )

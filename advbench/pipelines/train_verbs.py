@@ -14,6 +14,7 @@ from advbench.pipelines.config import TrainAnsmConfig, TrainVictimConfig
 from advbench.pipelines.load import load_dataset
 from advbench.progress import Feedback, Silent
 from advbench.registry import VICTIMS
+from advbench.training.loop import TrainingRun
 from advbench.training.recipe import Recipe
 from advbench.training.task import Epoch
 
@@ -33,7 +34,8 @@ def train_victim(
     feedback = feedback or Silent()
     cls = VICTIMS.get(config.victim)
     recipe = Recipe.parse("recipe", cls.recipes.get(config.size, {}) | config.recipe)
-    device = (processes.device if processes else None) or torch_device(config.device)
+    processes = processes or Processes()
+    device = processes.device or torch_device(config.device)
     start = (
         cls.load(size=config.size, weights=config.start, device=device) if config.start else None
     )
@@ -51,13 +53,10 @@ def train_victim(
         config.size,
         data,
         recipe,
-        folder=folder,
+        run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
         fresh=config.fresh or 0,
         photographs=config.photographs,
         device=device,
-        report=report,
-        steps=feedback.counting("training", "steps"),
-        processes=processes,
         start=start,
     )
 
@@ -72,7 +71,8 @@ def train_ansm_for(
     """
     _photographs_need_fresh(config)
     feedback = feedback or Silent()
-    device = (processes.device if processes else None) or torch_device(config.device)
+    processes = processes or Processes()
+    device = processes.device or torch_device(config.device)
     victim = config.choice.load(config.victim, device)
     recipe = AnsmRecipe.parse("recipe", preset(config.victim, victim.size) | config.recipe)
     size = config.size or victim.size
@@ -87,20 +87,18 @@ def train_ansm_for(
             f"{epoch.scores['val_rp_fgsm']:.1f} on FGSM, {epoch.seconds:.0f} s"
         )
 
+    folder = config.to or Path("runs") / f"ansm-{config.victim}-{size}-{data.id}"
     return train_ansm.train_ansm(
         victim,
         size,
         data,
         recipe,
-        folder=config.to or Path("runs") / f"ansm-{config.victim}-{size}-{data.id}",
+        run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
         shards=config.out / "shards",
         limit=config.limit,
         fresh=config.fresh or 0,
         photographs=config.photographs,
         progress=feedback.counting("FGSM pairs", "images"),
-        report=report,
-        steps=feedback.counting("training", "steps"),
-        processes=processes,
         start=start,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,57 +27,66 @@ Report = Callable[[Epoch], None]
 Steps = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class TrainingRun:
+    """Say where a training writes, whom it tells, and with whom it trains.
+
+    Attributes:
+        folder: receives ``checkpoint.pt`` and ``curve.csv`` after every epoch, and at the end the
+            weights (safetensors) with their card and curve.
+        report: called after every epoch.
+        steps: called after every step.
+        processes: those that train together; each calls the training function alike.
+    """
+
+    folder: Path
+    report: Report = lambda epoch: None
+    steps: Steps = lambda done, total: None
+    processes: Processes = field(default_factory=Processes)
+
+
 def fit(
     task: Task,
     training: Examples | FreshExamples,
     validation: Examples,
-    folder: Path,
+    run: TrainingRun,
     *,
-    report: Report = lambda epoch: None,
-    steps: Steps = lambda done, total: None,
-    processes: Processes | None = None,
     after: Checkpoint | None = None,
 ) -> Path:
     """Train a network; run again to resume.
 
     Args:
-        folder: receives ``checkpoint.pt`` and ``curve.csv`` after every epoch, and at the end the
-            weights (safetensors) with their card and curve.
-        report: called after every epoch.
-        steps: called after every step.
-        processes: those that train together; each calls this function alike.
         after: of a run whose last epoch this one goes on from, where it has none of its own.
 
     Returns:
         the path of the weights.
 
     Raises:
-        AdvbenchError: ``folder`` holds another run, there is less than a batch of crops, the
+        AdvbenchError: ``run.folder`` holds another run, there is less than a batch of crops, the
             processes cannot share a batch evenly, or the training diverged.
     """
-    processes = processes or Processes()
-    recipe = task.recipe
-    if recipe.batch % processes.count:
+    recipe, count = task.recipe, run.processes.count
+    if recipe.batch % count:
         raise AdvbenchError(
-            f"a batch of {recipe.batch} cannot be shared by {processes.count} processes; "
-            f"give --set batch={processes.count * max(1, recipe.batch // processes.count)}"
+            f"a batch of {recipe.batch} cannot be shared by {count} processes; "
+            f"give --set batch={count * max(1, recipe.batch // count)}"
         )
-    checkpoint = Checkpoint(folder, task.key)
-    run = _Trainer(task, checkpoint, processes)
+    checkpoint = Checkpoint(run.folder, task.key)
+    trainer = _Trainer(task, checkpoint, run.processes)
     state = checkpoint.load() or (after.load() if after else None)
     if state:
-        run.resume(state)
+        trainer.resume(state)
     crops = Crops(training, recipe, task.augmentation)
     if not len(crops):
         raise AdvbenchError(
             f"{crops.images} training images do not fill a batch of {recipe.batch}; "
             "take --set batch=N or --set crops_per_image=N"
         )
-    for number in range(len(run.curve), task.epochs):
-        if task.stalled(run.curve):
+    for number in range(len(trainer.curve), task.epochs):
+        if task.stalled(trainer.curve):
             break
-        report(run.one_epoch(number, crops, validation, steps))
-    return run.save_weights()
+        run.report(trainer.one_epoch(number, crops, validation, run.steps))
+    return trainer.save_weights()
 
 
 class _Trainer:

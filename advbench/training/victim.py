@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from advbench.engines.processes import Processes
 from advbench.training.data import Examples, FreshExamples, at_working_size
 from advbench.training.guidance import NoiseGuidance
-from advbench.training.loop import Report, Steps, fit
+from advbench.training.loop import TrainingRun, fit
 from advbench.training.optimization import Cosine, Optimization
 from advbench.training.recipe import Recipe
 from advbench.training.starts import start_at_full_scale, start_from_residuals
@@ -34,11 +34,8 @@ def train(
     *,
     source: dict[str, Any],
     recipe: Recipe,
-    folder: Path,
+    run: TrainingRun,
     device: str = "cpu",
-    report: Report = lambda epoch: None,
-    steps: Steps = lambda done, total: None,
-    processes: Processes | None = None,
     start: Victim | None = None,
 ) -> Path:
     """Train a victim; run again to resume.
@@ -46,10 +43,7 @@ def train(
     Args:
         source: what the examples are, for the card; its ``label``, or else its ``id``, becomes the
             weights' label.
-        folder: receives ``checkpoint.pt`` (after every epoch), ``curve.csv``, and at the end
-            ``<victim>-<size>.safetensors`` with its card beside it.
-        report, steps: called after every epoch, and after every step.
-        processes: those that train together; each calls this function alike.
+        run: the weights become ``<victim>-<size>.safetensors`` in its folder.
         start: a victim of the same class and size whose weights training starts from.
 
     Returns:
@@ -64,10 +58,7 @@ def train(
         task,
         at_working_size(training, victim),
         at_working_size(validation, victim),
-        folder,
-        report=report,
-        steps=steps,
-        processes=processes,
+        run,
     )
 
 

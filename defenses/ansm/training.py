@@ -21,7 +21,7 @@ from advbench.errors import AdvbenchError
 from advbench.files import user_path
 from advbench.training.checkpoint import Checkpoint
 from advbench.training.data import Examples, FreshExamples
-from advbench.training.loop import Report, Steps, fit
+from advbench.training.loop import TrainingRun, fit
 from advbench.training.optimization import Cosine, Optimization, Plateau
 from advbench.training.task import Epoch, Task, key_of
 from advbench.training.validation import mean_over_all, own_part, pixel_f1
@@ -81,10 +81,7 @@ def train(
     *,
     source: Mapping[str, Any],
     recipe: AnsmRecipe,
-    folder: Path,
-    report: Report = lambda epoch: None,
-    steps: Steps = lambda done, total: None,
-    processes: Processes | None = None,
+    run: TrainingRun,
     start: Start | None = None,
     after: Path | None = None,
 ) -> Path:
@@ -95,12 +92,9 @@ def train(
             original's RGB and the adversarial one's. Of ``training`` the originals are enough where
             the recipe's noise is made on the fly.
         source: what the pairs are, for the card; with ``content_sha256``.
-        processes: those that train together; each calls this function alike.
+        run: the weights become ``<victim>-<size>.safetensors`` in its folder.
         start: what to begin from, random weights otherwise.
         after: folder of a finished run of the same first stage alone, which is not repeated.
-        folder: receives ``checkpoint.pt`` and ``curve.csv`` after every epoch, and at the end
-            ``<victim>-<size>.safetensors`` with its card and curve.
-        report, steps: called after every epoch, and after every step.
 
     Returns:
         the path of the weights: those of the second stage's best validation, the mean of both RP;
@@ -114,16 +108,7 @@ def train(
     if after:
         alone = recipe.model_copy(update=FIRST_STAGE)
         first = Checkpoint(after, AnsmTask(victim, size, alone, source, start=start).key)
-    return fit(
-        task,
-        training,
-        validation,
-        folder,
-        report=report,
-        steps=steps,
-        processes=processes,
-        after=first,
-    )
+    return fit(task, training, validation, run, after=first)
 
 
 class AnsmTask(Task):

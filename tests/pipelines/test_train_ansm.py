@@ -28,6 +28,7 @@ from advbench.pipelines.generate import GenerationJob, generate
 from advbench.pipelines.train_ansm import train_ansm
 from advbench.scores.protocols import protocol
 from advbench.scores.records import read_records
+from advbench.training.loop import TrainingRun
 from advbench.victims.weights import Weights
 
 RECIPE = AnsmRecipe(crop=32, batch=2, epochs_first=1, epochs_mgr=1)
@@ -81,7 +82,13 @@ def pairs(monkeypatch, dataset, tmp_path, attacked) -> Pairs:
                 pipeline.training, "train", lambda *arguments, **_: given.extend(arguments)
             )
             train_ansm(
-                victim, "small", dataset, RECIPE, folder=tmp_path, shards=out / "shards", **options
+                victim,
+                "small",
+                dataset,
+                RECIPE,
+                run=TrainingRun(tmp_path),
+                shards=out / "shards",
+                **options,
             )
         return {
             name: examples.load(number)[0]
@@ -179,13 +186,17 @@ def test_both_splits_are_needed(missing, small_dataset, toy, tmp_path):
     splits = tuple({"train": "val", "val": "train"}[missing] for _ in range(5))
     dataset = divided(small_dataset, tmp_path / "imported", splits)
     with pytest.raises(AdvbenchError, match=f"has no {missing} split to train with"):
-        train_ansm(toy, "small", dataset, RECIPE, folder=tmp_path / "run", shards=tmp_path)
+        train_ansm(
+            toy, "small", dataset, RECIPE, run=TrainingRun(tmp_path / "run"), shards=tmp_path
+        )
 
 
 def test_a_crop_that_the_victim_refuses_is_told_before_pairs_are_made(dataset, tmp_path, attacked):
     victim = advbench.load_victim("hdfnet", size="small", weights=None)
     with pytest.raises(AdvbenchError, match=r"--set crop=32: hdfnet takes .*; give --set crop=256"):
-        train_ansm(victim, "small", dataset, RECIPE, folder=tmp_path / "run", shards=tmp_path)
+        train_ansm(
+            victim, "small", dataset, RECIPE, run=TrainingRun(tmp_path / "run"), shards=tmp_path
+        )
     assert attacked == []
 
 
@@ -201,7 +212,12 @@ def test_the_same_command_gives_the_same_network(dataset, toy, tmp_path):
     assert not (tmp_path / "out" / "shards" / "tiny").exists()  # where test images would lie
     weights = [
         train_ansm(
-            toy, "small", dataset, RECIPE, folder=tmp_path / name, shards=tmp_path / out / "shards"
+            toy,
+            "small",
+            dataset,
+            RECIPE,
+            run=TrainingRun(tmp_path / name),
+            shards=tmp_path / out / "shards",
         )
         for name, out in (("a", "nothing"), ("b", "out"))
     ]
@@ -227,7 +243,7 @@ def test_evaluation_gives_each_victim_its_network(dataset, toy, tmp_path):
             recipe = RECIPE.model_copy(update={"seed": seed})
             run = tmp_path / name
             paths[name] = train_ansm(
-                victim, "small", dataset, recipe, folder=run, shards=out / "shards"
+                victim, "small", dataset, recipe, run=TrainingRun(run), shards=out / "shards"
             )
     given = tuple(str(path) for path in reversed(paths.values()))
     job = EvaluationJob(
@@ -265,7 +281,12 @@ def test_another_network_is_scored_anew(dataset, toy, tmp_path):
     for seed in (0, 1):
         recipe = RECIPE.model_copy(update={"seed": seed, "epochs_mgr": 0})
         path = train_ansm(
-            toy, "small", dataset, recipe, folder=tmp_path / str(seed), shards=out / "shards"
+            toy,
+            "small",
+            dataset,
+            recipe,
+            run=TrainingRun(tmp_path / str(seed)),
+            shards=out / "shards",
         )
         defense = advbench.load_defense("ansm", weights=(str(path),))
         job = EvaluationJob(out, [defense], protocol("f1/v1"))

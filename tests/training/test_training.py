@@ -17,6 +17,7 @@ from advbench.errors import AdvbenchError
 from advbench.pipelines.train import examples, train_victim
 from advbench.training.data import Crops
 from advbench.training.guidance import noise_energy
+from advbench.training.loop import TrainingRun
 from advbench.training.recipe import Recipe
 from advbench.training.task import Epoch
 from advbench.victims.ifosn.victim import IFOSN
@@ -50,7 +51,10 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def test_same_recipe_gives_the_same_weights(dataset, tmp_path):
-    paths = [train_victim(IFOSN, "small", dataset, RECIPE, folder=tmp_path / name) for name in "ab"]
+    paths = [
+        train_victim(IFOSN, "small", dataset, RECIPE, run=TrainingRun(tmp_path / name))
+        for name in "ab"
+    ]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     card = json.loads(paths[0].with_suffix(".json").read_text())
     assert card["label"] == "noisy"
@@ -58,7 +62,7 @@ def test_same_recipe_gives_the_same_weights(dataset, tmp_path):
 
 
 def test_interrupted_training_ends_with_the_same_weights(dataset, tmp_path):
-    whole = train_victim(IFOSN, "small", dataset, RECIPE, folder=tmp_path / "whole")
+    whole = train_victim(IFOSN, "small", dataset, RECIPE, run=TrainingRun(tmp_path / "whole"))
 
     class KilledError(Exception):
         pass
@@ -67,8 +71,10 @@ def test_interrupted_training_ends_with_the_same_weights(dataset, tmp_path):
         raise KilledError
 
     with pytest.raises(KilledError):
-        train_victim(IFOSN, "small", dataset, RECIPE, folder=tmp_path / "resumed", report=kill)
-    resumed = train_victim(IFOSN, "small", dataset, RECIPE, folder=tmp_path / "resumed")
+        train_victim(
+            IFOSN, "small", dataset, RECIPE, run=TrainingRun(tmp_path / "resumed", report=kill)
+        )
+    resumed = train_victim(IFOSN, "small", dataset, RECIPE, run=TrainingRun(tmp_path / "resumed"))
     assert whole.read_bytes() == resumed.read_bytes()
 
 
@@ -76,32 +82,34 @@ def test_training_starts_from_given_weights(dataset, tmp_path):
     """At a vanishing rate they stay, up to the statistics of the normalisation layers."""
     given = IFOSN.load("small", None, seed=5)
     still = RECIPE.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0})
-    path = train_victim(IFOSN, "small", dataset, still, folder=tmp_path / "run", start=given)
+    path = train_victim(
+        IFOSN, "small", dataset, still, run=TrainingRun(tmp_path / "run"), start=given
+    )
     learnt = IFOSN.load("small", str(path)).network
     for name, value in given.network.named_parameters():
         assert torch.allclose(learnt.get_parameter(name), value, atol=1e-6), name
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["start"] == {"sha256": given.weights.sha256, "label": "random:5"}
     with pytest.raises(AdvbenchError, match="belongs to another recipe, dataset"):
-        train_victim(IFOSN, "small", dataset, still, folder=tmp_path / "run")
+        train_victim(IFOSN, "small", dataset, still, run=TrainingRun(tmp_path / "run"))
 
 
 def test_another_recipe_in_the_same_folder_is_refused(dataset, tmp_path):
-    train_victim(IFOSN, "small", dataset, RECIPE, folder=tmp_path / "run")
+    train_victim(IFOSN, "small", dataset, RECIPE, run=TrainingRun(tmp_path / "run"))
     longer = RECIPE.model_copy(update={"epochs": 3})
     with pytest.raises(AdvbenchError, match="belongs to another recipe, dataset"):
-        train_victim(IFOSN, "small", dataset, longer, folder=tmp_path / "run")
+        train_victim(IFOSN, "small", dataset, longer, run=TrainingRun(tmp_path / "run"))
 
 
 def test_damaged_checkpoint_is_named(dataset, tmp_path):
-    train_victim(IFOSN, "small", dataset, RECIPE, folder=tmp_path / "run")
+    train_victim(IFOSN, "small", dataset, RECIPE, run=TrainingRun(tmp_path / "run"))
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"?")
     with pytest.raises(AdvbenchError, match=r"checkpoint\.pt: damaged"):
-        train_victim(IFOSN, "small", dataset, RECIPE, folder=tmp_path / "run")
+        train_victim(IFOSN, "small", dataset, RECIPE, run=TrainingRun(tmp_path / "run"))
 
 
 def test_saved_weights_have_the_layout_of_the_victim(dataset, tmp_path):
-    path = train_victim(IFOSN, "small", dataset, RECIPE, folder=tmp_path / "run")
+    path = train_victim(IFOSN, "small", dataset, RECIPE, run=TrainingRun(tmp_path / "run"))
     victim = IFOSN.load("small", str(path))
     assert victim.weights.label == "noisy"
 
@@ -109,7 +117,9 @@ def test_saved_weights_have_the_layout_of_the_victim(dataset, tmp_path):
 def test_loss_falls(dataset, tmp_path):
     recipe = Recipe(epochs=12, crop=32, batch=4, crops_per_image=8, ema=0.5)
     epochs: list[Epoch] = []
-    train_victim(IFOSN, "small", dataset, recipe, folder=tmp_path / "run", report=epochs.append)
+    train_victim(
+        IFOSN, "small", dataset, recipe, run=TrainingRun(tmp_path / "run", report=epochs.append)
+    )
     assert epochs[-1].loss < 0.7 * epochs[0].loss
 
 

@@ -59,8 +59,10 @@ def pictures(count: int, side: int = 40) -> Examples:
 
 
 def train(victim: type[Victim], recipe: Recipe, folder: Path, **more: Any) -> Path:
-    given = {"source": SOURCE, "recipe": recipe, "folder": folder}
-    return train_on(victim, "small", pictures(4), pictures(2), **given, **more)
+    run = loop.TrainingRun(folder, **more)
+    return train_on(
+        victim, "small", pictures(4), pictures(2), source=SOURCE, recipe=recipe, run=run
+    )
 
 
 def state(folder: Path) -> Iterator[tuple[str, Any]]:

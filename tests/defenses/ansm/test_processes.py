@@ -20,6 +20,7 @@ from advbench.defenses.ansm.training import train
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.training.data import Crops
+from advbench.training.loop import TrainingRun
 
 from .toys import layered, pairs
 
@@ -97,8 +98,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
             pairs(1),
             source=source,
             recipe=recipe,
-            folder=tmp_path,
-            processes=processes,
+            run=TrainingRun(tmp_path, processes=processes),
         )
 
 

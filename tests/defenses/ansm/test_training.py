@@ -47,7 +47,7 @@ def run(folder: Path, recipe: AnsmRecipe = RECIPE, **changes: Any) -> Path:
         "validation": pairs(2, 100),
         "source": SOURCE,
     }
-    return train(**(given | changes), recipe=recipe, folder=folder)
+    return train(**(given | changes), recipe=recipe, run=loop.TrainingRun(folder))
 
 
 def curve(folder: Path) -> list[dict[str, str]]:

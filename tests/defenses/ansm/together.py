@@ -10,6 +10,7 @@ from toys import layered, pairs
 from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.defenses.ansm.training import train
 from advbench.engines.processes import Processes
+from advbench.training.loop import TrainingRun
 
 folder = Path(sys.argv[1])
 torch.set_num_threads(1)
@@ -32,9 +33,7 @@ path = train(
     pairs(3, 100),
     source={"id": "made", "content_sha256": "0" * 64},
     recipe=recipe,
-    folder=folder / "run",
-    report=lines.append,
-    processes=processes,
+    run=TrainingRun(folder / "run", lines.append, processes=processes),
 )
 assert path.is_file()
 torch.save(
