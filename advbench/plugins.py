@@ -45,6 +45,24 @@ def module_of(name: str) -> ModuleType:
     return module
 
 
+def import_package(module: str, what: str, hint: str) -> ModuleType:
+    """Import a module of a package that the user may have installed.
+
+    Args:
+        what: needs it, as in ``attack advlib:dag``.
+        hint: how to get the package.
+
+    Raises:
+        AdvbenchError: it is missing, or something that it needs is.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise AdvbenchError(
+            f"{what}: cannot import {module} ({first_line(error)}); {hint}"
+        ) from error
+
+
 def from_plugin(error: BaseException) -> AdvbenchError | None:
     """Tell an error by the line of a plug-in where it arose; None where it arose elsewhere."""
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):

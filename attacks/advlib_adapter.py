@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from advbench.attacks.package_attack import PackageAttack
-from advbench.attacks.torchattacks_adapter import TwoClasses
+from advbench.attacks.package_attack import PackageAttack, TwoClasses
 from advbench.errors import AdvbenchError
 
 # What makes them L∞ attacks. The step of dag, 0.5 in the package, is for other units.
@@ -28,6 +27,7 @@ class AdvLibAttack(PackageAttack):
 
     package: ClassVar[str] = "adv_lib"
     installation: ClassVar[str] = "pip install adv-lib"
+    method: ClassVar[str]
 
     def adapted(self) -> tuple[FunctionType]:
         return (inspect.unwrap(self._function()),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -10,20 +9,21 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.linf import BoundedAttack
-from advbench.attacks.torchattacks_adapter import TwoClasses
 from advbench.errors import AdvbenchError, first_line
+from advbench.plugins import import_package
 from advbench.registry import ATTACKS
 from advbench.rng import stream_key
+from advbench.victims.base import Victim
 
 _GLOBAL_RANDOM = threading.Lock()  # torch has one generator for all threads
 
 
 class PackageAttack(BoundedAttack):
-    """An attack that a package of the user's brings, ``PREFIX:NAME``.
+    """An attack that a package of the user's brings, such as ``advlib:pdpgd``.
 
     Its global random numbers are seeded per image, and what it returns is clamped to the budget and
     to [0, 1]; the uint8 grid comes after.
@@ -34,7 +34,6 @@ class PackageAttack(BoundedAttack):
 
     package: ClassVar[str]
     installation: ClassVar[str]
-    method: ClassVar[str]
 
     arguments: dict[str, Any] = Field(default_factory=dict)
 
@@ -81,17 +80,25 @@ class PackageAttack(BoundedAttack):
         Raises:
             AdvbenchError: it is missing, or something that it needs is.
         """
-        try:
-            return importlib.import_module(module)
-        except ImportError as error:
-            raise AdvbenchError(
-                f"attack {cls.name}: cannot import {module} ({first_line(error)}); "
-                f"{cls.installation}; see docs/other-attacks.md"
-            ) from error
+        hint = f"{cls.installation}; see docs/other-attacks.md"
+        return import_package(module, f"attack {cls.name}", hint)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """By name: the class of a name is made on the spot."""
         return _made_again, (self.name, self.model_dump())
+
+
+class TwoClasses(nn.Module):
+    """Logits (0, z) of pristine and forged: their cross-entropy is J."""
+
+    def __init__(self, victim: Victim) -> None:
+        super().__init__()
+        self.network = victim.network
+        self._logits = victim.logits
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self._logits(x)
+        return torch.cat([torch.zeros_like(logits), logits], 1)
 
 
 def _made_again(name: str, fields: dict[str, Any]) -> Any:

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from advbench.attacks.package_attack import PackageAttack
-from advbench.attacks.torchattacks_adapter import TwoClasses
+from advbench.attacks.package_attack import PackageAttack, TwoClasses
 from advbench.errors import AdvbenchError
 
 _FAMILIES = (".gradient.", ".input_transformation.")
@@ -26,6 +25,7 @@ class TransferAttack(PackageAttack):
 
     package: ClassVar[str] = "transferattack"
     installation: ClassVar[str] = "put TransferAttack's folder on PYTHONPATH"
+    method: ClassVar[str]
 
     def adapted(self) -> tuple[type]:
         return (self._attack_class(),)

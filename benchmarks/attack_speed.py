@@ -26,8 +26,8 @@ from torch import Tensor
 
 import advbench
 from advbench.attacks.base import Attack
+from advbench.attacks.package_attack import TwoClasses
 from advbench.attacks.pgn import PGN
-from advbench.attacks.torchattacks_adapter import TwoClasses
 from advbench.cli.progress import Progress
 from advbench.images import fit_mask, to_tensor, to_unit
 from advbench.inference.numerics import deterministic_mode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from advbench.errors import AdvbenchError, first_line
+from advbench.plugins import import_package
 from advbench.registry import VICTIMS
 from advbench.victims.adapters.module import ModuleVictim
 from advbench.victims.base import Size
@@ -94,13 +94,8 @@ class PackageVictim(ModuleVictim):
         Raises:
             AdvbenchError: it is missing, or something that it needs is.
         """
-        try:
-            return importlib.import_module(module)
-        except ImportError as error:
-            raise AdvbenchError(
-                f"victim {cls.name}: cannot import {module} ({first_line(error)}); "
-                f"{cls.installation}; see docs/other-localizers.md"
-            ) from error
+        hint = f"{cls.installation}; see docs/other-localizers.md"
+        return import_package(module, f"victim {cls.name}", hint)
 
 
 def load_again(name: str, source: tuple[Size, str | None, int], sha256: str) -> Any:
