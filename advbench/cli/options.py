@@ -142,8 +142,9 @@ def engine_options(command: F) -> F:
         unit_memory: float | None,
         **options: Any,
     ) -> Any:
+        device = click.get_current_context().params["device"]
         where = choose_engine(
-            engine, workers, address, unit_gpus, unit_memory=unit_memory, device=options["device"]
+            engine, workers, address, unit_gpus, unit_memory=unit_memory, device=device
         )
         return command(*args, engine=where, **options)
 

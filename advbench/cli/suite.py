@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,46 +38,55 @@ F = TypeVar("F", bound=Callable[..., Any])
 SHOWN_FAULTS = 20
 
 
+@dataclass(frozen=True)
+class SuiteOptions:
+    """Hold the options that ``plan`` and ``run`` share."""
+
+    suite: str
+    dataset: Sequence[str]
+    victim: Sequence[str]
+    weights: Sequence[str]
+    ansm_weights: Sequence[str]
+    limit: int | None
+    memory: float | None
+    device: str
+    out: Path
+    as_json: bool
+
+
 def suite_options(command: F) -> F:
-    """Add the options that ``plan`` and ``run`` share."""
-    options = (
-        click.argument("suite"),
-        several("--dataset", help="Only these of its datasets."),
-        several("--victim", help="Only these of its victims."),
-        several("--weights", metavar="VICTIM=PATH", help="Checkpoints of its victims."),
-        several("--ansm-weights", metavar="PATH", help="Networks of train ansm [the shipped]."),
-        limit_option,
+    """Add the options that ``plan`` and ``run`` share; the command gets them as ``asked``."""
+
+    @functools.wraps(command)
+    def with_asked(*args: Any, **given: Any) -> Any:
+        own = {one.name: given.pop(one.name) for one in fields(SuiteOptions)}
+        return command(*args, SuiteOptions(**own), **given)
+
+    for option in (
+        json_option,
+        plugin_option,
+        out_option,
+        device_option,
         click.option(
             "--memory",
             type=click.FloatRange(min=0, min_open=True),
             metavar="GB",
             help="What the run may take [what this machine gives].",
         ),
-        device_option,
-        out_option,
-        plugin_option,
-        json_option,
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+        limit_option,
+        several("--ansm-weights", metavar="PATH", help="Networks of train ansm [the shipped]."),
+        several("--weights", metavar="VICTIM=PATH", help="Checkpoints of its victims."),
+        several("--victim", help="Only these of its victims."),
+        several("--dataset", help="Only these of its datasets."),
+        click.argument("suite"),
+    ):
+        with_asked = option(with_asked)
+    return with_asked  # type: ignore[return-value]
 
 
 @click.command()
 @suite_options
-def plan(
-    suite: str,
-    dataset: Sequence[str],
-    victim: Sequence[str],
-    weights: Sequence[str],
-    *,
-    ansm_weights: Sequence[str],
-    limit: int | None,
-    memory: float | None,
-    device: str,
-    out: Path,
-    as_json: bool,
-) -> int:
+def plan(asked: SuiteOptions) -> int:
     """Check that SUITE (a shipped name or a TOML file) can run, and say what it takes.
 
     Loads every weight, decodes every image, runs a few steps of every attack and every defense, and
@@ -87,19 +98,9 @@ def plan(
     advbench plan paper --weights mvssnet=mvssnet_casia.pt --victim mvssnet
     """
     with Progress() as progress:
-        found = _Session(
-            suite,
-            dataset,
-            victim,
-            weights,
-            ansm_weights=ansm_weights,
-            limit=limit,
-            device=device,
-            out=out,
-            progress=progress,
-        )
-        planned = found.plan(memory)
-    if as_json:
+        found = _Session(asked, progress)
+        planned = found.plan()
+    if asked.as_json:
         click.echo(json.dumps(planned.as_json(), indent=2))
     else:
         _show(planned)
@@ -109,20 +110,7 @@ def plan(
 @click.command()
 @suite_options
 @engine_options
-def run(
-    suite: str,
-    dataset: Sequence[str],
-    victim: Sequence[str],
-    weights: Sequence[str],
-    *,
-    ansm_weights: Sequence[str],
-    limit: int | None,
-    memory: float | None,
-    device: str,
-    engine: Engine,
-    out: Path,
-    as_json: bool,
-) -> None:
+def run(asked: SuiteOptions, engine: Engine) -> None:
     """Plan SUITE, then generate and evaluate all of it; run it again to resume.
 
     \b
@@ -132,32 +120,22 @@ def run(
     from advbench.pipelines.suites.run import run as run_suite
 
     with Progress() as progress:
-        found = _Session(
-            suite,
-            dataset,
-            victim,
-            weights,
-            ansm_weights=ansm_weights,
-            limit=limit,
-            device=device,
-            out=out,
-            progress=progress,
-        )
-        planned = found.plan(memory, _processes(engine))
+        found = _Session(asked, progress)
+        planned = found.plan(_processes(engine))
         if planned.faults:
             for fault in planned.faults[:SHOWN_FAULTS]:
                 progress.note(f"{fault.where}: {fault.problem}")
             first = planned.faults[0]
             raise AdvbenchError(
-                f"suite {suite} {_able(planned)}; the first: {first.where}: {first.problem}"
+                f"suite {asked.suite} {_able(planned)}; the first: {first.where}: {first.problem}"
             )
         progress.note(_summary(planned))
     with Progress() as progress:
         took = run_suite(
             found.suite,
-            Path(suite).stem,
+            Path(asked.suite).stem,
             planned,
-            out,
+            asked.out,
             load_dataset=found.dataset,
             load_victim=found.victim,
             progress=progress.measured_in("s of work"),
@@ -165,45 +143,34 @@ def run(
         )
         for warning in took["warnings"]:
             progress.note(warning)
-    tables = write_tables(out)
-    if as_json:
+    tables = write_tables(asked.out)
+    if asked.as_json:
         click.echo(json.dumps({"took": took} | tables.as_json(), indent=2))
         return
     tables.show()
     click.echo(
         f"{took['made']} adversarial images made, {took['scored']} scored in "
         f"{_duration(took['seconds'])} ({_duration(planned.total('seconds'))} planned); "
-        f"tables in {out / 'tables'}"
+        f"tables in {asked.out / 'tables'}"
     )
 
 
 class _Session:
     """A suite as the command line asks for it, and how its names are loaded."""
 
-    def __init__(
-        self,
-        name: str,
-        datasets: Sequence[str],
-        victims: Sequence[str],
-        weights: Sequence[str],
-        *,
-        ansm_weights: Sequence[str],
-        limit: int | None,
-        device: str,
-        out: Path,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, asked: SuiteOptions, progress: Progress) -> None:
         from advbench.inference.devices import torch_device
         from advbench.pipelines.suites.suite import read_suite
 
-        whole = read_suite(name)
-        given = by_victim(weights, list(whole.victims))
+        whole = read_suite(asked.suite)
+        given = by_victim(asked.weights, list(whole.victims))
         self.suite: Suite = whole.narrowed(
-            datasets, victims, limit, given, ansm_weights=ansm_weights
+            asked.dataset, asked.victim, asked.limit, given, ansm_weights=asked.ansm_weights
         )
-        self._device, self._out, self._progress = torch_device(device), out, progress
+        self._device, self._out, self._progress = torch_device(asked.device), asked.out, progress
+        self._memory = int(asked.memory * 1e9) if asked.memory else None
 
-    def plan(self, memory: float | None, processes: int = 1) -> Plan:
+    def plan(self, processes: int = 1) -> Plan:
         from advbench.pipelines.suites.plan import make_plan
 
         return make_plan(
@@ -212,7 +179,7 @@ class _Session:
             self.dataset,
             self.victim,
             progress=self._progress.update,
-            memory=int(memory * 1e9) if memory else None,
+            memory=self._memory,
             processes=processes,
         )
 
