@@ -1,18 +1,25 @@
-"""docs/performance.md from the tables in benchmarks/results, which the other scripts write.
+"""docs/performance.md for users and docs/experiments/performance.md for developers, from the tables
+in benchmarks/results, which the other scripts write.
 
 python benchmarks/performance_page.py
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "performance.md"
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+NOTES = ROOT / "docs" / "experiments" / "performance.md"
 
 HEAD = """# Performance
+
+What attacks, defenses and whole suites cost. For a suite of your own, `advbench plan SUITE`
+measures it on your machine beforehand. [What was tried](experiments/performance.md) to be faster.
 
 Made by `python benchmarks/performance_page.py` from the tables in
 [benchmarks/results](../benchmarks/results); each table names the script that wrote it. Machine:
@@ -20,13 +27,20 @@ two shared cores, no GPU, torch 2.12, two threads, the small `ifosn` on built-in
 Absolute seconds say little elsewhere; both sides of a ratio were measured in turns, in one run.
 """
 
+NOTES_HEAD = """# Performance: what was tried, and how it grows
+
+Made by `python benchmarks/performance_page.py`, as [the page for users](../performance.md), on the
+same machine.
+"""
+
 SECTIONS = {
     "attack_speed": (
         "Attacks",
         "python benchmarks/attack_speed.py --images 4 --pgn-iterations 1 --cw-steps 5",
-        "`peer` is torchattacks over the same φ on the network in PyTorch's default layout, where "
-        "ours is channels-last; for PGN it is a plain transcription, for C&W five runs. "
-        "`bare` is as many passes of our network, with nothing around them. Where "
+        "Iterated attacks have ten steps. Measured while passes were recorded as graphs on the "
+        "CPU, which is gone. `peer` is torchattacks over the same φ on the network in PyTorch's "
+        "default layout, where ours is channels-last; for PGN it is a plain transcription, for C&W "
+        "five runs. `bare` is as many passes of our network, with nothing around them. Where "
         "a `grid_part` is given, the row counts that often in the paper's grid of 20 variants. "
         "FGSM's one pass of four images is short for a clock; on 40 (`--attack fgsm --images 40`) "
         "it was 2.3 times faster than torchattacks at one φ (1.9 to 2.8), 5.2 at three (5.1 to "
@@ -95,6 +109,9 @@ SECTIONS = {
     ),
 }
 
+# What goes into the notes.
+DEVELOPERS = ("parity", "strength", "growth")
+
 # Of a table that has more than a page needs.
 COLUMNS = {
     "victim_speed": ["victim", "side", "batch", "network_mib", "forward_peak_mib", "both_peak_mib"]
@@ -102,16 +119,24 @@ COLUMNS = {
 
 
 def main() -> None:
-    """Write the page."""
-    parts = [HEAD]
-    for name, (title, command, text) in SECTIONS.items():
+    """Write the two pages."""
+    users = [name for name in SECTIONS if name not in DEVELOPERS]
+    PAGE.write_text(page(HEAD, users), encoding="utf-8")
+    NOTES.write_text(page(NOTES_HEAD, DEVELOPERS), encoding="utf-8")
+
+
+def page(head: str, names: Iterable[str]) -> str:
+    """Write the sections of the tables that are there."""
+    parts = [head]
+    for name in names:
+        title, command, text = SECTIONS[name]
         path = RESULTS / f"{name}.csv"
         if path.is_file():
             table = pd.read_csv(path, usecols=COLUMNS.get(name))
             parts.append(f"## {title}\n\n`{command}`\n\n{text}\n\n{markdown(table)}")
             if "grid_part" in table:
                 parts.append(f"The whole grid: {grid(table):.2f} times faster than its peers.\n")
-    PAGE.write_text("\n".join(parts), encoding="utf-8")
+    return "\n".join(parts)
 
 
 def markdown(table: pd.DataFrame) -> str:

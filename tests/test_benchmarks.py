@@ -267,13 +267,14 @@ def test_table3_cost(script):
     assert rows["all"]["hours_8_gpus"] == pytest.approx(rows["all"]["hours_1_gpu"] / 8, abs=0.2)
 
 
-def test_performance_page_is_of_the_tables(script, tmp_path, monkeypatch):
-    """The committed page is what the script makes of the committed tables."""
+def test_performance_pages_are_of_the_tables(script, tmp_path, monkeypatch):
+    """The committed pages are what the script makes of the committed tables."""
     module = script("performance_page")
-    committed = module.PAGE.read_text(encoding="utf-8")
-    monkeypatch.setattr(module, "PAGE", tmp_path / "page.md")
-    module.main()
-    assert (tmp_path / "page.md").read_text(encoding="utf-8") == committed
+    for page in ("PAGE", "NOTES"):
+        committed = getattr(module, page).read_text(encoding="utf-8")
+        monkeypatch.setattr(module, page, tmp_path / f"{page}.md")
+        module.main()
+        assert (tmp_path / f"{page}.md").read_text(encoding="utf-8") == committed
 
 
 @pytest.mark.usefixtures("_beside")
