@@ -92,7 +92,7 @@ class Registry:
         entry = self.all().get(name) or (self.packages.get(prefix) if member else None)
         if entry is None:
             raise AdvbenchError(self.unknown(name))
-        found = load_target(entry.target, f"{self.kind} {name!r}")
+        found = _class_of(load_target(entry.target, f"{self.kind} {name!r}"))
         if name not in self.entries:
             found = found(member)
         if not _derives(found, self.base):
@@ -141,12 +141,13 @@ def load_target(target: str, what: str) -> Any:
 
 
 def add_plugin(target: str) -> tuple[str, str]:
-    """Register the class that ``module:name`` points to; returns its kind and its name.
+    """Register the class, or the wrapped victim, that ``module:name`` points to; returns its kind
+    and its name.
 
     Raises:
         AdvbenchError: it is no attack, victim or defense, or its name is taken.
     """
-    found = load_target(target, "--plugin")
+    found = _class_of(load_target(target, "--plugin"))
     for registry in (ATTACKS, VICTIMS, DEFENSES):
         if _derives(found, registry.base):
             name = getattr(found, "name", None)
@@ -154,13 +155,21 @@ def add_plugin(target: str) -> tuple[str, str]:
                 raise AdvbenchError(f"--plugin {target}: the class has no name attribute")
             registry.add(name, Entry(target, (found.__doc__ or "").split("\n")[0], "--plugin"))
             return registry.kind, name
-    raise AdvbenchError(f"--plugin {target}: neither an attack, a victim nor a defense class")
+    raise AdvbenchError(
+        f"--plugin {target}: neither an attack, a victim nor a defense class, "
+        "nor a victim of advbench.wrap"
+    )
 
 
 def added_plugins() -> list[str]:
     """The targets that :func:`add_plugin` registered, for another process to do the same."""
     registries = (ATTACKS, VICTIMS, DEFENSES)
     return [e.target for r in registries for e in r.entries.values() if e.origin == "--plugin"]
+
+
+def _class_of(found: Any) -> Any:
+    """Return the class itself, or that which loads a wrapped victim."""
+    return getattr(found, "plugin_class", found)
 
 
 def _derives(found: Any, base: str) -> bool:

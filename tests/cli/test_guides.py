@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import advbench
+from advbench.scores.records import read_records
 
 from ..attacks.toys import pictures as toy_pictures
 from ..pipelines.conftest import ToyVictim, _make
@@ -64,6 +65,37 @@ def test_the_defense_of_the_guide(module) -> None:
         plain = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         expected = cv2.bilateralFilter(plain, 5, 10, 2)
         assert np.array_equal(found.permute(1, 2, 0).mul(255).round().numpy(), expected)
+
+
+WRAPPED = """
+import torch
+import advbench
+
+torch.manual_seed(0)
+victim = advbench.wrap(torch.nn.Conv2d(3, 1, 3, padding=1), side=32, name="one-layer")
+"""
+
+
+def test_a_wrapped_module_on_the_command_line(
+    imported, tmp_path, monkeypatch, advbench_command
+) -> None:
+    """By the variable that it is in; its own weights are the only ones."""
+    monkeypatch.chdir(tmp_path)
+    Path("wrapped_module.py").write_text(WRAPPED)
+    mine = ("--plugin", "./wrapped_module.py:victim", "--out", imported)
+    fgsm = ("--victim", "one-layer", "--attack", "fgsm", "--eps", 2, "--limit", 2)
+    data = ("--dataset", imported / "datasets" / "mine")
+    ran = advbench_command("generate", *mine, *fgsm, *data)
+    assert ran.code == 0, ran.err
+    ran = advbench_command("evaluate", *mine, "--defense", "median", "--kernel", 3)
+    assert ran.code == 0, ran.err
+    records = read_records(imported / "records")
+    assert set(records.victim) == {"one-layer"}
+    assert len(records) == 2 * 2 * 2
+    assert set(records[records.variant == "fgsm-2"].linf) == {2}
+    ran = advbench_command("generate", *mine, *fgsm, *data, "--weights", "mine.pth")
+    assert ran.code == 2
+    assert "one-layer: is a wrapped module as it is; leave out --size and --weights" in ran.err
 
 
 def test_both_on_the_command_line(module, imported, toy, advbench_command) -> None:

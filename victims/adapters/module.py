@@ -86,6 +86,36 @@ class ModuleVictim(Victim):
         )
 
     @property
+    def plugin_class(self) -> type[Victim]:
+        """Make the class that ``--plugin module:victim`` registers: loading it gives this victim.
+
+        It refuses another size and other weights (AdvbenchError).
+        """
+        victim = self
+
+        class Wrapped(ModuleVictim):
+            name = victim.name
+            __doc__ = f"A wrapped {type(victim.network).__name__}."
+
+            @classmethod
+            def load(
+                cls,
+                size: Size | None = None,
+                weights: str | None = "builtin",
+                device: str = "cpu",
+                seed: int = 0,
+            ) -> Any:
+                if size not in (None, "full") or weights != "builtin":
+                    raise AdvbenchError(
+                        f"victim {cls.name}: is a wrapped module as it is; leave out --size and "
+                        "--weights"
+                    )
+                victim.network.to(device)
+                return victim
+
+        return Wrapped
+
+    @property
     def working_side(self) -> int | None:
         return self.reading.fitting.working_side
 

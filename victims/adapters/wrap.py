@@ -39,8 +39,8 @@ def wrap(
 
     What it lacks: sizes to choose from, a training objective, and layers described by depth. ANSM
     is trained on convolutions taken by their order of execution; a module with fewer than three is
-    refused there. It has no name on the command line; a package with an entry point has one, see
-    the guide *add a victim*.
+    refused there. On the command line it is ``--plugin FILE:VARIABLE``, and ``--victim`` with its
+    name.
 
     Args:
         module: float N×3×h×w → a map, see ``output``.
