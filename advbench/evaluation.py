@@ -52,6 +52,12 @@ class Evaluation:
             f".records, .table(), .show(i), .figure())"
         )
 
+    def __str__(self) -> str:
+        """Give the tables as ``advbench evaluate`` prints them: F1, below it RP."""
+        from advbench.cli.tables import tables_of
+
+        return tables_of(self.records).text()
+
     @property
     def records(self) -> pd.DataFrame:
         """One row an image × victim × variant × defense, as ``records/`` holds them."""

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 import advbench
 from advbench.attacks import FGSM, PGD
+from advbench.cli.tables import write_tables
 from advbench.scores.records import read_records
 
 from .attacks.toys import pictures as toy_pictures
@@ -100,6 +101,14 @@ def test_pictures_of_a_result(toy, manifest, tmp_path) -> None:
     assert [text.get_text() for text in axes.get_xticklabels()] == ["fgsm", "pgd"]
     with pytest.raises(IndexError):
         found.show(2)
+
+
+def test_a_result_prints_as_evaluate_does(toy, manifest, tmp_path, capsys) -> None:
+    found = evaluated(toy, manifest, tmp_path / "out", limit=2)
+    write_tables(tmp_path / "out").show()
+    assert capsys.readouterr().out == str(found)
+    undefended = found.records.query("defense == 'none' and attack == 'pgd'")
+    assert f"{undefended.f1.mean():.3f}" in str(found)
 
 
 def test_the_same_bytes_as_on_the_command_line(

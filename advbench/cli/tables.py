@@ -41,9 +41,16 @@ class Tables:
             "gates": json.loads(self.gates.to_json(orient="records")),
         }
 
-    def show(self) -> None:
-        """Print F1 and RP of each victim under each threat model, and of authentic images."""
+    def text(self) -> str:
+        """Give what :meth:`show` prints."""
         console = terminal()
+        with console.capture() as printed:
+            self.show(console)
+        return printed.get()
+
+    def show(self, console: Console | None = None) -> None:
+        """Print F1 and RP of each victim under each threat model, and of authentic images."""
+        console = console or terminal()
         keys = ["victim", "weights", "protocol", "threat"]
         for dataset, wide in self.wide.items():
             for key, part in wide.groupby(keys, sort=False):
@@ -70,6 +77,15 @@ def write_tables(out: Path) -> Tables:
 
     records = read_records(out / "records")
     long, wide, gates = tables.write_tables(records, out / "tables")
+    return Tables(long, wide, floors(records), gates)
+
+
+def tables_of(records: pd.DataFrame) -> Tables:
+    """Derive all tables from records, and write none."""
+    from advbench.scores import tables
+    from advbench.scores.floors import floors
+
+    long, wide, gates = tables.all_tables(records)
     return Tables(long, wide, floors(records), gates)
 
 

@@ -80,18 +80,25 @@ def _wide(measured: Sequence[Cells]) -> pd.DataFrame:
 def write_tables(
     records: pd.DataFrame, folder: Path
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], pd.DataFrame]:
-    """Write ``long.csv``, ``gates.csv``, and ``<dataset>.csv`` for each dataset, floors among the
-    rows; returns the long table, the wide one of each dataset, and the gates."""
-    measured = measure(with_floors(records))
-    long = _long(measured)
-    names = sorted({str(cells.victim["dataset"]) for cells in measured})
-    wide = {name: _wide([c for c in measured if c.victim["dataset"] == name]) for name in names}
+    """Write ``long.csv``, ``gates.csv``, and ``<dataset>.csv`` for each dataset; returns what
+    :func:`all_tables` does."""
+    long, wide, found = all_tables(records)
     write_atomically(folder / "long.csv", as_csv(long))
-    found = gates(records)
     write_atomically(folder / "gates.csv", as_csv(found))
     for name, table in wide.items():
         write_atomically(folder / f"{name}.csv", as_csv(table))
     return long, wide, found
+
+
+def all_tables(
+    records: pd.DataFrame,
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], pd.DataFrame]:
+    """Derive the long table, the wide one of each dataset, floors among their rows, and the
+    gates."""
+    measured = measure(with_floors(records))
+    names = sorted({str(cells.victim["dataset"]) for cells in measured})
+    wide = {name: _wide([c for c in measured if c.victim["dataset"] == name]) for name in names}
+    return _long(measured), wide, gates(records)
 
 
 def _sorted(table: pd.DataFrame) -> pd.DataFrame:
