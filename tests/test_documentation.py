@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import click
+import pandas as pd
 import pytest
 
 from advbench.cli.main import cli
@@ -42,3 +43,17 @@ def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if "://" not in target:
             assert (document.parent / target).exists(), target
+
+
+def test_the_result_table_is_of_the_leaderboard():
+    """The rows of README's first table, from the committed CSV."""
+    text = (ROOT / "README.md").read_text().partition("| defense | original |")[2]
+    board = pd.read_csv(ROOT / "manifests" / "leaderboards" / "builtin-static.csv")
+    board = board[board.victim == "mvssnet"]
+    attacks = ("original", "fgsm", "cw", "bim", "pgd", "mifgsm", "pgn")
+    for line in text.splitlines()[2:6]:
+        label, *shown = (cell.strip() for cell in line.strip("|").split("|"))
+        name, _, strength = label.lower().partition(" ")
+        row = board[board.defense == name]
+        row = row[row.strength == float(strength)] if strength else row
+        assert [int(cell) for cell in shown] == [round(float(row[f"{a}_rp"])) for a in attacks]
