@@ -59,6 +59,27 @@ class Result:
     details: Sequence[Adversarial]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Hold images to attack, with the keys of their random streams and what runs them.
+
+    Attributes:
+        x: float N×3×H×W in [0, 1].
+        y: float N×1×H×W, 1 = forged.
+        ids: N names; with ``seed`` the keys of the images' random streams.
+        runner: runs the rows; ``runner.batch`` may meet the victim at once.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: Sequence[str]
+    seed: int
+    runner: BatchRunner
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
 class Attack(BaseModel, ABC):
     """An attack with all its settings; its JSON is the provenance key.
 
@@ -124,23 +145,8 @@ class Attack(BaseModel, ABC):
         one forward of ``target="pred"``, is left out."""
 
     @abstractmethod
-    def perturb(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        *,
-        ids: Sequence[str],
-        seed: int,
-        runner: BatchRunner,
-    ) -> dict[float, list[Adversarial]]:
-        """The attack itself.
-
-        Args:
-            x: float N×3×H×W in [0, 1].
-            y: float N×1×H×W, 1 = forged.
-            ids: keys of the images' random streams.
-            runner: runs the rows; ``runner.batch`` may meet the victim at once.
+    def perturb(self, victim: Victim, batch: Batch) -> dict[float, list[Adversarial]]:
+        """Attack a batch at all intensities.
 
         Returns:
             per intensity one :class:`Adversarial` an image.
@@ -227,7 +233,7 @@ class Attack(BaseModel, ABC):
             # Made within, so that images of a caller's inference_mode can be used.
             x = to_unit(images).contiguous()
             y = masks.to(victim.device).reshape(len(images), 1, *images.shape[2:]).float()
-            found = self.perturb(victim.guarded(), x, y, ids=ids, seed=seed, runner=sized)
+            found = self.perturb(victim.guarded(), Batch(x, y, ids, seed, sized))
             self._check_found(found, victim, x, ids)
             region = region_mask(self.region, y)
             one_by_one = own.sized("storing", 1)

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from advbench.attacks.base import Adversarial, Attack, each_once
+from advbench.attacks.base import Adversarial, Attack, Batch, each_once
 from advbench.attacks.gradient import logit
 from advbench.attacks.regions import region_mask
 from advbench.images import rounds_to_nothing
@@ -96,27 +96,18 @@ class CW(Attack):
     def passes(self) -> int:
         return max(self.steps) + (len(self.steps) if self.variant == "hinge" else 0)
 
-    def perturb(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        *,
-        ids: Sequence[str],
-        seed: int,
-        runner: BatchRunner,
-    ) -> dict[float, list[Adversarial]]:
-        """The target is the all-zero mask and ξ₀ = 0: ``y`` serves the region alone, ``ids`` and
-        ``seed`` a random defense."""
-        region = region_mask(self.region, y)
+    def perturb(self, victim: Victim, batch: Batch) -> dict[float, list[Adversarial]]:
+        """Optimise towards the all-zero mask from ξ₀ = 0; the masks serve the region alone, ids and
+        seed a random defense."""
+        region = region_mask(self.region, batch.y)
 
         def attack(index: Sequence[int]) -> list[list[Adversarial]]:
             some = list(index)
-            keys = [(seed, ids[image], self.name) for image in some]
+            keys = [(batch.seed, batch.ids[image], self.name) for image in some]
             allowed = None if region is None else region[some]
-            return self._trajectory(victim, x[some], keys, allowed, runner=runner)
+            return self._trajectory(victim, batch.x[some], keys, allowed, runner=batch.runner)
 
-        found = runner.map(range(len(x)), attack)
+        found = batch.runner.map(range(len(batch)), attack)
         return {m: [snapshots[k] for snapshots in found] for k, m in enumerate(self.steps)}
 
     def _trajectory(

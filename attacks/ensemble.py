@@ -9,12 +9,11 @@ from pydantic import model_validator
 from torch import Tensor
 
 from advbench.attacks.apgd import APGD
-from advbench.attacks.base import Adversarial
+from advbench.attacks.base import Adversarial, Batch
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.linf import BoundedAttack
 from advbench.attacks.losses import LossName
 from advbench.attacks.strength import strongest_of
-from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
 # By version: the losses, and the steps of APGD with each. Never changed once published.
@@ -59,30 +58,18 @@ class Ensemble(BoundedAttack):
     def passes(self) -> int:
         return sum(member.passes() for member in self.members)
 
-    def perturb(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        *,
-        ids: Sequence[str],
-        seed: int,
-        runner: BatchRunner,
-    ) -> dict[float, list[Adversarial]]:
-        found = [
-            member.perturb(victim, x, y, ids=ids, seed=seed, runner=runner)
-            for member in self.members
-        ]
-        wanted = self.targets(victim, x, y, runner)
+    def perturb(self, victim: Victim, batch: Batch) -> dict[float, list[Adversarial]]:
+        found = [member.perturb(victim, batch) for member in self.members]
+        wanted = self.targets(victim, batch)
         return {
             eps: strongest_of(
                 [candidate[eps] for candidate in found],
                 victim,
-                x,
+                batch.x,
                 wanted,
                 budget=self.budget(eps),
-                keys=[(seed, name, self.name, f"{eps:g}") for name in ids],
-                runner=runner,
+                keys=[(batch.seed, name, self.name, f"{eps:g}") for name in batch.ids],
+                runner=batch.runner,
             )
             for eps in self.eps
         }

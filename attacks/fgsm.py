@@ -10,11 +10,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from advbench.attacks.base import Adversarial
+from advbench.attacks.base import Adversarial, Batch
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.linf import BoundedAttack, traced
 from advbench.attacks.regions import region_mask
-from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
 
@@ -31,34 +30,25 @@ class FGSM(BoundedAttack):
     ) -> Tensor:
         return (x + eps * gradient(x).sign()).clamp(0, 1)
 
-    def perturb(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        *,
-        ids: Sequence[str],
-        seed: int,
-        runner: BatchRunner,
-    ) -> dict[float, list[Adversarial]]:
-        region = region_mask(self.region, y)
-        y = self.targets(victim, x, y, runner)
+    def perturb(self, victim: Victim, batch: Batch) -> dict[float, list[Adversarial]]:
+        region = region_mask(self.region, batch.y)
+        wanted = self.targets(victim, batch)
 
         def attack(index: Sequence[int]) -> list[list[Adversarial]]:
             gradient = InputGradient(
                 victim,
-                y[list(index)],
-                runner,
+                wanted[list(index)],
+                batch.runner,
                 loss=self.loss,
-                keys=[(seed, ids[image], self.name) for image in index],
+                keys=[(batch.seed, batch.ids[image], self.name) for image in index],
                 region=None if region is None else region[list(index)],
             )
-            base = x[list(index)]
+            base = batch.x[list(index)]
             sign = gradient(base).sign()
             per_eps = [
                 traced(base.add(sign, alpha=eps / 255).clamp_(0, 1), gradient) for eps in self.eps
             ]
             return [list(rows) for rows in zip(*per_eps, strict=True)]
 
-        found = runner.map(range(len(x)), attack)
+        found = batch.runner.map(range(len(batch)), attack)
         return {eps: [rows[k] for rows in found] for k, eps in enumerate(self.eps)}

@@ -12,13 +12,12 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from advbench.attacks.base import Adversarial, Attack, each_once
+from advbench.attacks.base import Adversarial, Attack, Batch, each_once
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.losses import LossName
 from advbench.attacks.regions import region_mask
 from advbench.attacks.strength import strongest_of
 from advbench.images import level_budget, rounds_to_nothing
-from advbench.inference.runner import BatchRunner
 from advbench.victims.base import Victim
 
 GREY_LEVELS = "it is in grey levels: 3 means 3/255"
@@ -89,21 +88,13 @@ class BoundedAttack(Attack):
             float R×3×H×W within ``eps`` of ``x`` and in [0, 1].
         """
 
-    def perturb(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        *,
-        ids: Sequence[str],
-        seed: int,
-        runner: BatchRunner,
-    ) -> dict[float, list[Adversarial]]:
+    def perturb(self, victim: Victim, batch: Batch) -> dict[float, list[Adversarial]]:
         """Images × intensities as one stack of rows; of several runs the strongest is kept."""
-        region = region_mask(self.region, y)
-        wanted = self.targets(victim, x, y, runner)
+        x, runner = batch.x, batch.runner
+        region = region_mask(self.region, batch.y)
+        wanted = self.targets(victim, batch)
         rows = [(eps, image) for eps in self.eps for image in range(len(x))]
-        keys = [(seed, ids[image], self.name, f"{eps:g}") for eps, image in rows]
+        keys = [(batch.seed, batch.ids[image], self.name, f"{eps:g}") for eps, image in rows]
 
         def once(more: tuple[object, ...]) -> list[Adversarial]:
             def attack(chunk: Sequence[int]) -> list[Adversarial]:
@@ -143,16 +134,16 @@ class BoundedAttack(Attack):
         """Count the runs from other random numbers; the strongest image of each is kept."""
         return 1
 
-    def targets(self, victim: Victim, x: Tensor, y: Tensor, runner: BatchRunner) -> Tensor:
+    def targets(self, victim: Victim, batch: Batch) -> Tensor:
         """The masks of the loss, according to ``target``."""
         if self.target == "gt":
-            return y
+            return batch.y
 
         @torch.no_grad()
         def predict(chunk: Sequence[Tensor]) -> list[Tensor]:
             return list(victim.probabilities(torch.stack(list(chunk))) > victim.threshold)
 
-        return torch.stack(runner.map(list(x), predict)).to(y.dtype)
+        return torch.stack(batch.runner.map(list(batch.x), predict)).to(batch.y.dtype)
 
 
 class IteratedAttack(BoundedAttack):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advbench.attacks.base import Adversarial, Attack
+from advbench.attacks.base import Adversarial, Attack, Batch
 from advbench.attacks.cw import CW
 from advbench.attacks.fgsm import FGSM
 from advbench.defenses.base import Defense
@@ -159,7 +159,8 @@ class WrongAttack(Attack):
     def passes(self) -> int:
         return 1
 
-    def perturb(self, victim: Any, x: Tensor, y: Tensor, **rest: Any) -> Any:
+    def perturb(self, victim: Any, batch: Batch) -> Any:
+        x = batch.x
         return {
             "a tensor": x,
             "no intensity": {},

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from advbench.attacks.base import Adversarial, Attack
+from advbench.attacks.base import Adversarial, Attack, Batch
 from advbench.attacks.strength import strongest_of
 from advbench.defenses.base import Defense, Surrogate
 from advbench.errors import AdvbenchError
-from advbench.inference.runner import BatchRunner
 from advbench.pipelines.cells import Cell
 from advbench.pipelines.provenance import attack_identity, defense_identity, victim_identity
 from advbench.victims.base import Victim
@@ -122,33 +121,22 @@ class Through(_Wrapped):
             self.defense.surrogates if self.attack.needs_gradients else self.defense.surrogates[:1]
         )
 
-    def perturb(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        *,
-        ids: Sequence[str],
-        seed: int,
-        runner: BatchRunner,
-    ) -> dict[float, list[Adversarial]]:
+    def perturb(self, victim: Victim, batch: Batch) -> dict[float, list[Adversarial]]:
         behind = [
             behind_defense(victim, self.defense, self.strength, self._draws, surrogate=surrogate)
             for surrogate in self._surrogates
         ]
-        found = [
-            self.attack.perturb(one, x, y, ids=ids, seed=seed, runner=runner) for one in behind
-        ]
-        keys = [(seed, name, self.label) for name in ids]
+        found = [self.attack.perturb(one, batch) for one in behind]
+        keys = [(batch.seed, name, self.label) for name in batch.ids]
         return {
             intensity: strongest_of(
                 [candidate[intensity] for candidate in found],
                 behind[0],
-                x,
-                y,
+                batch.x,
+                batch.y,
                 budget=self.budget(intensity),
                 keys=keys,
-                runner=runner,
+                runner=batch.runner,
             )
             for intensity in self.intensities
         }
@@ -215,19 +203,8 @@ class Transfer(_Wrapped):
     def is_reentrant(self, victim: Victim) -> bool:
         return self.surrogate.reentrant and super().is_reentrant(victim)
 
-    def perturb(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        *,
-        ids: Sequence[str],
-        seed: int,
-        runner: BatchRunner,
-    ) -> dict[float, list[Adversarial]]:
-        return self.attack.perturb(
-            resized(self.surrogate, x.shape[2:]), x, y, ids=ids, seed=seed, runner=runner
-        )
+    def perturb(self, victim: Victim, batch: Batch) -> dict[float, list[Adversarial]]:
+        return self.attack.perturb(resized(self.surrogate, batch.x.shape[2:]), batch)
 
 
 def on_surrogate(attacks: Sequence[Attack], surrogate: Victim, victim: Victim) -> list[Attack]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from advbench.attacks.base import Batch
 from advbench.attacks.cw import CW
 
 from .toys import LINEAR_WEIGHTS, Pictures, Toy, floats, linear, pictures, sized, wavy_net
@@ -105,7 +106,7 @@ def test_gradient_descent_comes_to_rest_where_the_objective_does(c: float) -> No
     attack = CW(steps=300, optimizer="gd", lr=0.05, c=c, project="final")
     victim = Toy(linear().double())
     (snapshot,) = attack.perturb(
-        victim, x, batch.y.double(), ids=batch.ids, seed=0, runner=sized(1)
+        victim, Batch(x, batch.y.double(), batch.ids, 0, sized(1))
     ).values()
     found = torch.stack([item.float_image for item in snapshot])
     noise = found - x

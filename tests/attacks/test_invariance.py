@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from advbench.attacks.base import Attack
+from advbench.attacks.base import Attack, Batch
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
 
@@ -47,7 +47,7 @@ def test_rows_that_meet_the_victim_together(name: str, batch_size: int) -> None:
     batch, victim = pictures(8), Toy(wavy_net().double())
     x, y = batch.x.double(), batch.y.double()
     one, many = (
-        ALL[name].perturb(victim, x, y, ids=batch.ids, seed=0, runner=sized(size))
+        ALL[name].perturb(victim, Batch(x, y, batch.ids, 0, sized(size)))
         for size in (1, batch_size)
     )
     for intensity, rows in one.items():
