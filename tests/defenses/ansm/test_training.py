@@ -47,7 +47,8 @@ def run(folder: Path, recipe: AnsmRecipe = RECIPE, **changes: Any) -> Path:
         "validation": pairs(2, 100),
         "source": SOURCE,
     }
-    return train(**(given | changes), recipe=recipe, run=loop.TrainingRun(folder))
+    own = {key: changes.pop(key) for key in ("report", "steps", "processes") if key in changes}
+    return train(**(given | changes), recipe=recipe, run=loop.TrainingRun(folder, **own))
 
 
 def curve(folder: Path) -> list[dict[str, str]]:
