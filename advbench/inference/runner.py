@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import cache
-from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
 import torch
@@ -60,12 +59,7 @@ class BatchRunner:
         self._threads.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._threads.stop()
 
     def sized(self, work: Hashable, batch: int | None = None) -> Self:
