@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, and the records that come of it.
+"""Describe an evaluation: what is asked for, and the records that come of it.
 
 The records of a cell (dataset, victim, variant, defense strength) are a file with a key of all that
 they were computed from; a file whose key is unchanged, the undefended one above all, is reused.
