@@ -15,7 +15,7 @@ from advbench.contracts import check_finite, check_logits, unchanged
 from advbench.errors import AdvbenchError
 from advbench.files import user_path
 from advbench.images import Image, to_unit
-from advbench.victims.weights import Weights, card_of, load_network_weights
+from advbench.victims.weights import Weights, card_of, is_builtin, load_network_weights
 
 Depth = Literal["shallow", "middle", "topmost"]
 Size = Literal["small", "full"]
@@ -87,8 +87,9 @@ class Victim(ABC):
         Args:
             size: ``small`` or ``full``; by default what the card beside the weights says, small
                 for ``builtin`` weights, else full.
-            weights: ``builtin`` (small, trained by this project on the built-in data), the path of
-                a checkpoint, or None for random weights drawn from ``seed``.
+            weights: ``builtin`` (small, trained by this project on the built-in data; ``builtin2``
+                on version 2 of it), the path of a checkpoint, or None for random weights drawn
+                from ``seed``.
             device: a torch device name.
             seed: of random weights.
 
@@ -105,7 +106,9 @@ class Victim(ABC):
         # Channels last: the same numbers up to the order of float sums, passes 1.5 times faster.
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         victim = cls(network, described, chosen)
-        named = weights if weights in (None, "builtin") else str(user_path(weights).resolve())
+        named = weights
+        if weights is not None and not is_builtin(weights):
+            named = str(user_path(weights).resolve())
         victim._remake = (_load_again, (cls, (chosen, named, seed), described.sha256))
         return victim
 
@@ -218,7 +221,7 @@ class Victim(ABC):
 
 
 def _is_small(weights: str | None) -> bool:
-    return weights == "builtin" or (
+    return is_builtin(weights) or (
         weights is not None and card_of(user_path(weights)).get("size") == "small"
     )
 

@@ -29,6 +29,8 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
 # Counters that eval mode ignores; files of PyTorch before 0.4.1 lack them.
 _OPTIONAL = ".num_batches_tracked"
 _LIKENESS = 0.5
+# What names shipped weights, with what their files are told apart by.
+_BUILTIN = {"builtin": "", "builtin2": "-builtin2"}
 CARD_SUM = "card_sha256"
 
 
@@ -46,10 +48,16 @@ class Weights:
     label: str
 
 
-def builtin_path(victim: str, size: str) -> Path:
+def is_builtin(source: str | Path | None) -> bool:
+    """Tell whether this names shipped weights: ``builtin``, or of one version of the built-in data
+    as in ``builtin2``."""
+    return source in _BUILTIN
+
+
+def builtin_path(victim: str, size: str, source: str = "builtin") -> Path:
     """Name the file of a victim's shipped weights, whether or not they exist."""
     with resources.as_file(resources.files("advbench.victims") / "pretrained") as folder:
-        return folder / f"{victim}-{size}.safetensors"
+        return folder / f"{victim}-{size}{_BUILTIN[source]}.safetensors"
 
 
 def load_network_weights(
@@ -68,13 +76,14 @@ def load_network_weights(
     """
     if source is None:
         return Weights(state_sha256(network.state_dict()), f"random:{seed}")
-    path = builtin_path(victim, size) if source == "builtin" else user_path(source)
-    if source == "builtin" and not path.is_file():
+    shipped = is_builtin(source)
+    path = builtin_path(victim, size, source) if shipped else user_path(source)
+    if shipped and not path.is_file():
         raise AdvbenchError(
-            f"{victim} ({size}): no built-in weights of that size; give --weights PATH"
+            f"{victim} ({size}): no {source} weights of that size; give --weights PATH"
         )
     sha256, content = read_checkpoint(path)
-    if source == "builtin":
+    if shipped:
         refuse_unlike_its_card(path, sha256)
     own = network.state_dict()
     state = _unwrapped(content, own, dead_keys)

@@ -148,7 +148,7 @@ def _show(table: str, found: pd.DataFrame) -> None:
     said = ["F1 (RP %, with half of its 95 % interval), attacks are means over their intensities"]
     if table == "table3":
         said.append("paper: where it has not the dataset, the mean RP over its four")
-    if (found.weights == "builtin").any():
+    if found.weights.str.startswith("builtin").any():
         said.append(
             "weights 'builtin' know the built-in data only: the paper's figures beside them show "
             "what its networks did on real forgeries"

@@ -61,7 +61,7 @@ class Tables:
                 names = dict(zip(keys, map(str, key), strict=True))
                 _authentic(console, dataset, names, part)
             _gates(console, self.gates[self.gates.dataset == dataset])
-            if (wide.weights == "builtin").any():
+            if wide.weights.str.startswith("builtin").any():
                 console.print(
                     "weights 'builtin' know the built-in data only: their scores say nothing "
                     "about published ones",

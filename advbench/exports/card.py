@@ -66,9 +66,9 @@ def known_issues(groups: Sequence[Group], terms: Mapping[str, Terms], ledger: Le
     ]
     labels = {(row["name"], str(row["weights"]).partition(":")[0]) for row in setting_rows(groups)}
     for name, label in sorted(labels):
-        if label == "builtin":
+        if label.startswith("builtin"):
             issues.append(
-                f"victim {name}: its weights are builtin, trained on advbench's built-in data "
+                f"victim {name}: its weights are {label}, trained on advbench's built-in data "
                 "and knowing nothing else; figures made with them belong in no table with "
                 "published ones"
             )

@@ -30,7 +30,8 @@ class VictimChoice(Config):
 
     Attributes:
         size: ``small`` or ``full``; by default what the weights are of.
-        weights: ``builtin``, ``random``, or the path of a checkpoint.
+        weights: ``builtin``, ``builtin2`` (for version 2 of the built-in data), ``random``, or the
+            path of a checkpoint.
     """
 
     size: Size | None = None

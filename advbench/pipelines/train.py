@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from advbench.datasets.builtin.editions import BUILTIN
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.errors import AdvbenchError
@@ -57,7 +56,7 @@ def train_victim(
     training: Examples | FreshExamples = examples(dataset, rows)
     source = {
         "id": dataset.id,
-        "label": "builtin" if dataset.id in BUILTIN else dataset.id,
+        "label": dataset.id,
         "version": dataset.info.version,
         "content_sha256": dataset.info.content_sha256,
         "training_images": len(rows),

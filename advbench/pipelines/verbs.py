@@ -20,6 +20,7 @@ from advbench.progress import Feedback, Silent
 from advbench.registry import VICTIMS
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
+from advbench.victims.weights import is_builtin
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def load_identified(identity: dict[str, str], weights: str | None, device: str) 
         AdvbenchError: they were made with a user's own weights, and none are given.
     """
     label = identity["weights"]
-    source: str | None = weights or "builtin"
+    source: str | None = weights or (label if is_builtin(label) else "builtin")
     seed = 0
     if label.startswith("random:"):
         source, seed = None, int(label.removeprefix("random:"))

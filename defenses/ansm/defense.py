@@ -10,7 +10,7 @@ import torch
 from pydantic import PrivateAttr
 from torch import Tensor
 
-from advbench.defenses.ansm.files import read_network, shipped_path
+from advbench.defenses.ansm.files import read_network, shipped_paths
 from advbench.defenses.ansm.network import AnsmNetwork
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError, NoNetworkError
@@ -68,22 +68,22 @@ class ANSM(Defense):
 
     def _path_for(self, victim: Mapping[str, str]) -> Path:
         name, size, sha256 = victim["name"], victim["size"], victim["weights_sha256"]
-        what, shipped = f"{name} ({size})", shipped_path(name, size)
-        builtin = card_of(shipped).get("victim_sha256") == sha256
-        own = "" if builtin else f" --victim-size {size} --weights CHECKPOINT"
+        what, shipped = f"{name} ({size})", shipped_paths(name, size)
+        fitting = [path for path in shipped if card_of(path).get("victim_sha256") == sha256]
+        own = "" if fitting else f" --victim-size {size} --weights CHECKPOINT"
         train = (
             f"train it with: advbench train ansm --victim {name}{own}, and give it with "
             "--ansm-weights PATH"
         )
         if not self.weights:
-            if not shipped.is_file():
+            if not shipped:
                 raise NoNetworkError(f"defense ansm: no shipped network for {what}; {train}")
-            if not builtin:
+            if not fitting:
                 raise NoNetworkError(
                     f"defense ansm: the shipped network for {what} was trained for other weights "
                     f"than {sha256[:12]}; {train}"
                 )
-            return shipped
+            return fitting[0]
         given = [user_path(path) for path in self.weights]
         for path in given:
             if not path.is_file():

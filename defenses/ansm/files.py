@@ -21,6 +21,12 @@ def shipped_path(victim: str, size: str) -> Path:
         return folder / "pretrained" / f"{victim}-{size}.safetensors"
 
 
+def shipped_paths(victim: str, size: str) -> list[Path]:
+    """List the files of all networks shipped for a victim: one for each of its shipped weights."""
+    plain = shipped_path(victim, size)
+    return sorted(plain.parent.glob(f"{plain.stem}*.safetensors"))
+
+
 def read_network(path: Path) -> tuple[str, AnsmNetwork]:
     """The sha256 of a file, and the network whose keys and shapes it holds, frozen.
 

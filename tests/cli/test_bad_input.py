@@ -33,7 +33,7 @@ def complaint(ran) -> str:
         ("generate --attack pgd --victim ifson", "unknown victim 'ifson'; did you mean ifosn"),
         (
             "generate --attack pgd --victim code --size full --dataset {mine}",
-            "code (full): no built-in weights of that size; give --weights PATH",
+            "code (full): no builtin weights of that size; give --weights PATH",
         ),
         ("generate --attack cw --eps 3", "eps: no setting of cw; there are c, kappa, lr"),
         ("generate --attack cw --eps 3", "variant; the intensity is steps"),
@@ -74,7 +74,7 @@ def complaint(ran) -> str:
         ("train victim coded", "unknown victim 'coded'; did you mean code"),
         ("train victim ifosn --set epochs=0", "recipe: epochs: input should be greater than"),
         ("train victim ifosn --dataset {mine}", "has no train split to train with"),
-        ("train ansm --victim code --victim-size full", "code (full): no built-in weights"),
+        ("train ansm --victim code --victim-size full", "code (full): no builtin weights"),
         (
             "train ansm --victim ifosn --set epoch=3",
             "recipe: epoch: unknown; there are seed, depth",

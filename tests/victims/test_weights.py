@@ -14,12 +14,14 @@ from typing import ClassVar
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import advbench
 from advbench.errors import AdvbenchError
+from advbench.pipelines.verbs import load_identified
 from advbench.registry import VICTIMS, Entry
+from advbench.training.checkpoint import write_weights
 from advbench.victims.base import Depth, Size, Victim
 from advbench.victims.weights import builtin_path, label_of, load_network_weights
 
@@ -129,7 +131,7 @@ def test_shipped_weights_are_those_of_their_card():
 
 
 def test_full_size_has_no_shipped_weights():
-    with pytest.raises(AdvbenchError, match="no built-in weights of that size; give --weights"):
+    with pytest.raises(AdvbenchError, match="no builtin weights of that size; give --weights"):
         advbench.load_victim("ifosn", size="full")
 
 
@@ -483,3 +485,23 @@ def test_damaged_shipped_weights_are_refused(tmp_path, monkeypatch):
     path.write_bytes(flipped)
     with pytest.raises(AdvbenchError, match=r"ifosn-small\.safetensors: not the bytes that"):
         advbench.load_victim("ifosn")
+
+
+def test_weights_of_a_version_of_the_builtin_data(tmp_path, monkeypatch):
+    """Named as the data are; shards made with them find them again, also through pickle."""
+    real = builtin_path("ifosn", "small")
+    path = tmp_path / "ifosn-small-builtin2.safetensors"
+    write_weights(path, load_file(real), {"size": "small", "label": "builtin2"}, [])
+    monkeypatch.setattr(
+        "advbench.victims.weights.builtin_path",
+        lambda victim, size, source="builtin": tmp_path / f"{victim}-{size}-{source}.safetensors",
+    )
+    victim = advbench.load_victim("ifosn", weights="builtin2")
+    assert (victim.size, victim.weights.label) == ("small", "builtin2")
+    again = pickle.loads(pickle.dumps(victim))
+    assert again.weights == victim.weights
+    identity = {"name": "ifosn", "size": "small", "weights": "builtin2"}
+    found = load_identified(identity | {"weights_sha256": victim.weights.sha256}, None, "cpu")
+    assert found.weights == victim.weights
+    with pytest.raises(AdvbenchError, match=r"hdfnet \(small\): no builtin2 weights of that size"):
+        advbench.load_victim("hdfnet", weights="builtin2")

@@ -20,6 +20,7 @@ from advbench.pipelines.config import AttackGrid, DefenseGrid, Settings, VictimC
 from advbench.registry import SUITES
 from advbench.texts import read_toml
 from advbench.victims.base import Victim
+from advbench.victims.weights import is_builtin
 
 
 class Suite(AttackGrid, DefenseGrid):
@@ -138,7 +139,7 @@ def _from_file(suite: Suite, folder: Path) -> Iterator[tuple[str, Any]]:
     """Paths in a suite are relative to its file."""
 
     def resolved(text: str) -> str:
-        return text if text in ("builtin", "random") else str(folder / user_path(text))
+        return text if is_builtin(text) or text == "random" else str(folder / user_path(text))
 
     yield (
         "victims",

@@ -145,7 +145,7 @@ def test_a_classifier_is_no_localizer():
 
 def test_no_weights_is_told():
     with pytest.raises(
-        AdvbenchError, match=r"imdlbenco:Mine \(full\): no built-in weights.*--weights"
+        AdvbenchError, match=r"imdlbenco:Mine \(full\): no builtin weights.*--weights"
     ):
         advbench.load_victim("imdlbenco:Mine")
 
