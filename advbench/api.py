@@ -107,20 +107,12 @@ def evaluate(
     names, loaded = _parted(victims)
     samples = variants = None
     datasets = (dataset,) if dataset else ()
-    attack_names, attack_specs = _specified(ATTACKS, attacks, _taken(ATTACKS, given))
     defense_names, defense_specs = _specified(DEFENSES, defenses, _taken(DEFENSES, given))
+    attack_names, attack_specs = _specified(ATTACKS, attacks, _taken(ATTACKS, given))
     if attack_names or attack_specs:
-        given_too = ("limit", "device", "out", "seed")
-        shared: dict[str, Any] = {key: options[key] for key in given_too if key in options}
-        making = GenerateConfig.parse(
-            "evaluate",
-            {
-                "victims": names,
-                "attacks": attack_names,
-                "dataset": dataset or "builtin",
-                **shared,
-            },
-        )
+        shared = {key: options[key] for key in ("limit", "device", "out", "seed") if key in options}
+        grid = {"victims": names, "attacks": attack_names, "dataset": dataset or "builtin"}
+        making = GenerateConfig.parse("evaluate", grid | shared)
         with Progress(quiet) as progress:
             made = verbs.generate(making, victims=loaded, attacks=attack_specs, feedback=progress)
         specifications = [*making.build_attacks(), *attack_specs]

@@ -7,77 +7,21 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from advbench.attacks.batch import Adversarial, Batch, Result, check_inputs, put_on_grid
 from advbench.attacks.regions import Region, region_mask
 from advbench.contracts import check_images
 from advbench.errors import AdvbenchError, first_fault
-from advbench.images import pixels_sha256, quantise, to_unit
+from advbench.images import pixels_sha256, to_unit
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
 from advbench.sources import Adapted
 from advbench.victims.base import Victim
-
-
-@dataclass(frozen=True)
-class Adversarial:
-    """One image under one variant.
-
-    Attributes:
-        float_image: 3×H×W in [0, 1], before it is put on the uint8 grid.
-        loss_first, loss_last: the attack's objective at its first and last gradient.
-        zero_gradients: how many of its gradients were zero everywhere.
-        broken_at: the first pass, from 1, whose logits, loss or gradient were NaN or infinite; 0
-            where none was.
-        gradients: how many gradients it took; 0 if unknown.
-    """
-
-    float_image: Tensor
-    loss_first: float
-    loss_last: float
-    zero_gradients: int
-    broken_at: int = 0
-    gradients: int = 0
-
-
-@dataclass(frozen=True)
-class Result:
-    """A batch under one variant.
-
-    Attributes:
-        images: uint8 N×3×H×W on the grid and within the budget.
-        details: one :class:`Adversarial` an image.
-    """
-
-    images: Tensor
-    details: Sequence[Adversarial]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Hold images to attack, with the keys of their random streams and what runs them.
-
-    Attributes:
-        x: float N×3×H×W in [0, 1].
-        y: float N×1×H×W, 1 = forged.
-        ids: N names; with ``seed`` the keys of the images' random streams.
-        runner: runs the rows; ``runner.batch`` may meet the victim at once.
-    """
-
-    x: Tensor
-    y: Tensor
-    ids: Sequence[str]
-    seed: int
-    runner: BatchRunner
-
-    def __len__(self) -> int:
-        return len(self.x)
 
 
 class Attack(BaseModel, ABC):
@@ -216,7 +160,7 @@ class Attack(BaseModel, ABC):
             AdvbenchError: the attack follows gradients, and the victim has none; what the victim or
                 the attack returns breaks a rule, or is NaN or infinite.
         """
-        _check(images, masks, ids)
+        check_inputs(images, masks, ids)
         ids = ids or [pixels_sha256(image.permute(1, 2, 0).cpu().numpy()) for image in images]
         if self.needs_gradients and not victim.differentiable:
             raise AdvbenchError(
@@ -226,7 +170,6 @@ class Attack(BaseModel, ABC):
         if not len(images):
             return {self.variant_name(i): Result(images.cpu(), []) for i in self.intensities}
         images = images.to(victim.device)
-        results = {}
         own = runner or BatchRunner(victim.device, reentrant=self.is_reentrant(victim))
         with deterministic_mode(victim.network, victim.numerics), nullcontext() if runner else own:
             sized = own.sized(self.work_on(victim, images.shape[2:]), batch)
@@ -236,18 +179,16 @@ class Attack(BaseModel, ABC):
             found = self.perturb(victim.guarded(), Batch(x, y, ids, seed, sized))
             self._check_found(found, victim, x, ids)
             region = region_mask(self.region, y)
-            one_by_one = own.sized("storing", 1)
-            for intensity, adversarial in found.items():
-                store = partial(
-                    _stored,
-                    adversarial=adversarial,
-                    originals=images,
+            return {
+                self.variant_name(intensity): put_on_grid(
+                    adversarial,
+                    images,
                     budget=self.budget(intensity),
                     region=region,
+                    runner=own.sized("storing", 1),
                 )
-                stored = torch.stack(one_by_one.map(range(len(images)), store))
-                results[self.variant_name(intensity)] = Result(stored, adversarial)
-        return results
+                for intensity, adversarial in found.items()
+            }
 
     def _check_found(
         self,
@@ -323,32 +264,3 @@ def each_once(values: tuple[float, ...]) -> tuple[float, ...]:
     if len({f"{value:g}" for value in values}) != len(values):
         raise ValueError("each intensity may stand once")
     return values
-
-
-def _stored(
-    index: Sequence[int],
-    *,
-    adversarial: Sequence[Adversarial],
-    originals: Tensor,
-    budget: int | None,
-    region: Tensor | None,
-) -> list[Tensor]:
-    """Put some of the images on the grid, one by one: what fits the processor's cache is done
-    several times as fast."""
-    found = []
-    for i in index:
-        stored = quantise(adversarial[i].float_image, originals[i], budget)
-        if region is not None:
-            stored = torch.where(region[i], stored, originals[i])
-        found.append(stored.cpu())
-    return found
-
-
-def _check(images: Tensor, masks: Tensor, ids: Sequence[str] | None) -> None:
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must be uint8 N×3×H×W, not {images.dtype} {tuple(images.shape)}")
-    flat, channel = (len(images), *images.shape[2:]), (len(images), 1, *images.shape[2:])
-    if masks.dtype != torch.bool or tuple(masks.shape) not in (flat, channel):
-        raise ValueError(f"masks must be bool N×H×W, not {masks.dtype} {tuple(masks.shape)}")
-    if ids is not None and (len(ids) != len(images) or len(set(ids)) != len(ids)):
-        raise ValueError("ids must be as many as images, each once")

@@ -11,7 +11,8 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from advbench.attacks.base import Adversarial, Attack, Batch, each_once
+from advbench.attacks.base import Attack, each_once
+from advbench.attacks.batch import Adversarial, Batch
 from advbench.attacks.gradient import logit
 from advbench.attacks.regions import region_mask
 from advbench.images import rounds_to_nothing

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from advbench.attacks.apgd import APGD
-from advbench.attacks.base import Adversarial, Batch
+from advbench.attacks.batch import Adversarial, Batch
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.linf import BoundedAttack
 from advbench.attacks.losses import LossName

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from advbench.attacks.base import Adversarial, Batch
+from advbench.attacks.batch import Adversarial, Batch
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.linf import BoundedAttack, traced
 from advbench.attacks.regions import region_mask

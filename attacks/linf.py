@@ -12,7 +12,8 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from advbench.attacks.base import Adversarial, Attack, Batch, each_once
+from advbench.attacks.base import Attack, each_once
+from advbench.attacks.batch import Adversarial, Batch
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.losses import LossName
 from advbench.attacks.regions import region_mask

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from advbench.attacks.base import Adversarial
+from advbench.attacks.batch import Adversarial
 from advbench.attacks.gradient import logit
 from advbench.attacks.losses import localization_loss
 from advbench.images import quantise

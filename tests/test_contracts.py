@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from advbench.attacks.base import Adversarial, Attack, Batch
+from advbench.attacks.base import Attack
+from advbench.attacks.batch import Adversarial, Batch
 from advbench.attacks.cw import CW
 from advbench.attacks.fgsm import FGSM
 from advbench.defenses.base import Defense

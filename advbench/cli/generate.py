@@ -31,6 +31,8 @@ from advbench.registry import ATTACKS, VICTIMS
 
 if TYPE_CHECKING:
     from advbench.engines.units import Engine
+    from advbench.pipelines.config import GenerateConfig
+    from advbench.pipelines.verbs import Generated
 
 
 @click.command()
@@ -149,20 +151,26 @@ def generate(
     )
     with Progress() as progress:
         found = run(config, feedback=progress, engine=engine)
-        for made in found if not as_json else ():
-            counts = made.counts
-            progress.note(
-                f"{made.victim.name} on {made.dataset}: {counts.made} adversarial images made, "
-                f"{counts.reused} were there, {counts.passes} passes, "
-                f"{counts.seconds:.1f} s; shards in {out / 'shards'}"
-            )
-            if counts.agreement:
-                progress.note(f"numerics {numerics}: {counts.agreement}")
-            for path in counts.repaired:
-                progress.note(f"repaired: {path}")
+        if not as_json:
+            _tell(progress, found, config)
     if as_json:
         plain = [
             {"victim": made.victim.name, "dataset": made.dataset, **asdict(made.counts)}
             for made in found
         ]
         click.echo(json.dumps(plain, indent=2))
+
+
+def _tell(progress: Progress, found: Sequence[Generated], config: GenerateConfig) -> None:
+    """Print what was done before each victim."""
+    for made in found:
+        counts = made.counts
+        progress.note(
+            f"{made.victim.name} on {made.dataset}: {counts.made} adversarial images made, "
+            f"{counts.reused} were there, {counts.passes} passes, "
+            f"{counts.seconds:.1f} s; shards in {config.out / 'shards'}"
+        )
+        if counts.agreement:
+            progress.note(f"numerics {config.numerics}: {counts.agreement}")
+        for path in counts.repaired:
+            progress.note(f"repaired: {path}")

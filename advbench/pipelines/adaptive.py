@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from advbench.attacks.base import Adversarial, Attack, Batch
+from advbench.attacks.base import Attack
+from advbench.attacks.batch import Adversarial, Batch
 from advbench.attacks.strength import strongest_of
 from advbench.defenses.base import Defense, Surrogate
 from advbench.errors import AdvbenchError

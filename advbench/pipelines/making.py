@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from advbench.attacks.base import Attack, Result
+from advbench.attacks.base import Attack
+from advbench.attacks.batch import Result
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
 from advbench.engines.units import Report

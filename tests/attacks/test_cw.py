@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from advbench.attacks.base import Batch
+from advbench.attacks.batch import Batch
 from advbench.attacks.cw import CW
 
 from .toys import LINEAR_WEIGHTS, Pictures, Toy, floats, linear, pictures, sized, wavy_net

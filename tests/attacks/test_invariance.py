@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from advbench.attacks.base import Attack, Batch
+from advbench.attacks.base import Attack
+from advbench.attacks.batch import Batch
 from advbench.attacks.pgd import PGD
 from advbench.attacks.pgn import PGN
 

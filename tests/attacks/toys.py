@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
 from advbench.attacks.apgd import APGD
-from advbench.attacks.base import Attack, Result
+from advbench.attacks.base import Attack
+from advbench.attacks.batch import Result
 from advbench.attacks.bim import BIM
 from advbench.attacks.cw import CW
 from advbench.attacks.fgsm import FGSM
