@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 # Called with what is being done, how much of it is done, and how much there is.
-Report = Callable[[str, int, int], None]
-Count = Callable[[int, int], None]
+TaskProgress = Callable[[str, int, int], None]
+CountProgress = Callable[[int, int], None]
 
 
 class Feedback(Protocol):
@@ -16,10 +16,10 @@ class Feedback(Protocol):
     def note(self, text: str) -> None:
         """Show a line that stays."""
 
-    def counting(self, what: str, unit: str) -> Count:
+    def counting(self, what: str, unit: str) -> CountProgress:
         """Return what is to be called with the number done and of all."""
 
-    def measured_in(self, unit: str) -> Report:
+    def measured_in(self, unit: str) -> TaskProgress:
         """Return what is to be called with what is done, the number done and of all."""
 
 
@@ -29,10 +29,10 @@ class Silent:
     def note(self, text: str) -> None:
         """Drop the line."""
 
-    def counting(self, what: str, unit: str) -> Count:
+    def counting(self, what: str, unit: str) -> CountProgress:
         """Return a function that does nothing."""
         return lambda done, total: None
 
-    def measured_in(self, unit: str) -> Report:
+    def measured_in(self, unit: str) -> TaskProgress:
         """Return a function that does nothing."""
         return lambda what, done, total: None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from advbench.escaping import visible
-from advbench.progress import Count, Report
+from advbench.progress import CountProgress, TaskProgress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -78,11 +78,11 @@ class Progress:
             amount = f"{done}/{total} {unit}".rstrip()
             click.echo(f"{what}: {amount}, {left:.0f} s left", err=True)
 
-    def counting(self, what: str, unit: str) -> Count:
+    def counting(self, what: str, unit: str) -> CountProgress:
         """:meth:`update` for callers that give done and total alone."""
         return lambda done, total: self.update(what, done, total, unit)
 
-    def measured_in(self, unit: str) -> Report:
+    def measured_in(self, unit: str) -> TaskProgress:
         """:meth:`update` for callers that do not name a unit."""
         return lambda what, done, total: self.update(what, done, total, unit)
 

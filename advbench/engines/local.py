@@ -17,10 +17,10 @@ from multiprocessing.sharedctypes import Synchronized
 from threading import Thread
 from typing import Any, TypeVar
 
-from advbench.engines.units import Report, Work, WorkUnit, not_sent, once_each
+from advbench.engines.units import Advance, Work, WorkUnit, not_sent, once_each
 from advbench.errors import AdvbenchError
 from advbench.plugins import from_plugin
-from advbench.progress import Report as Progress
+from advbench.progress import TaskProgress
 from advbench.registry import add_plugin, added_plugins
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Local:
     gpus: tuple[str, ...] = ()
 
     def run(
-        self, work: Work[T, R], units: Sequence[WorkUnit[T]], progress: Progress
+        self, work: Work[T, R], units: Sequence[WorkUnit[T]], progress: TaskProgress
     ) -> Iterator[R]:
         """See :class:`advbench.engines.units.Engine`."""
         pending = once_each(units)
@@ -202,7 +202,7 @@ class _Unable:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def __call__(self, payload: Any, report: Report) -> Any:
+    def __call__(self, payload: Any, advance: Advance) -> Any:
         raise self._error
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from advbench.engines.units import Work, WorkUnit, not_sent, once_each
 from advbench.errors import AdvbenchError, first_line
-from advbench.progress import Report as Progress
+from advbench.progress import TaskProgress
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,7 +41,7 @@ class Ray:
     memory: int | None = None
 
     def run(
-        self, work: Work[T, R], units: Sequence[WorkUnit[T]], progress: Progress
+        self, work: Work[T, R], units: Sequence[WorkUnit[T]], progress: TaskProgress
     ) -> Iterator[R]:
         """See :class:`advbench.engines.units.Engine`."""
         ray = self._started()

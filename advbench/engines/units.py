@@ -13,8 +13,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 # Does a payload; called with how much of the unit's cost is done, as it goes.
-Report = Callable[[int], None]
-Work = Callable[[T, Report], R]
+Advance = Callable[[int], None]
+Work = Callable[[T, Advance], R]
 
 
 @dataclass(frozen=True)

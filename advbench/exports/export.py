@@ -20,7 +20,7 @@ from advbench.exports.selection import Group, select
 from advbench.exports.target import whole_folder
 from advbench.exports.terms import Terms, terms_of
 from advbench.files import file_sha256
-from advbench.progress import Count as Progress
+from advbench.progress import CountProgress
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ExportCounts:
     terms: dict[str, str] = field(default_factory=dict)
 
 
-def export(job: ExportJob, progress: Progress = lambda done, total: None) -> ExportCounts:
+def export(job: ExportJob, progress: CountProgress = lambda done, total: None) -> ExportCounts:
     """Make the folder; memory holds one photograph with its variants, or one row group of Parquet.
 
     Raises:
@@ -97,7 +97,7 @@ def export(job: ExportJob, progress: Progress = lambda done, total: None) -> Exp
 
 
 def _write(
-    form: Format, groups: Sequence[Group], terms: Mapping[str, Terms], progress: Progress
+    form: Format, groups: Sequence[Group], terms: Mapping[str, Terms], progress: CountProgress
 ) -> Ledger:
     ledger = Ledger()
     total = sum(group.images for group in groups)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from advbench.engines.local import Local
-from advbench.engines.units import Engine, Report, WorkUnit
+from advbench.engines.units import Advance, Engine, WorkUnit
 from advbench.errors import AdvbenchError
 from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.evaluation_job import (
@@ -18,7 +18,7 @@ from advbench.pipelines.evaluation_job import (
 from advbench.pipelines.pending import find_pending
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Sample, Scorer
-from advbench.progress import Report as Progress
+from advbench.progress import TaskProgress
 from advbench.scores.records import Record
 from advbench.shards.reader import Originals, Shard
 from advbench.victims.base import Victim
@@ -31,7 +31,7 @@ LoadVictim = Callable[[dict[str, str]], Victim]
 def evaluate(
     job: EvaluationJob,
     load_victim: LoadVictim,
-    progress: Progress = lambda what, done, total: None,
+    progress: TaskProgress = lambda what, done, total: None,
     engine: Engine | None = None,
 ) -> EvaluationCounts:
     """Score every wanted cell that is not there yet.
@@ -78,7 +78,7 @@ def evaluate(
     return counts
 
 
-def _score(todo: tuple[Variant, list[CellRecords]], report: Report, *, scorer: Scorer) -> int:
+def _score(todo: tuple[Variant, list[CellRecords]], advance: Advance, *, scorer: Scorer) -> int:
     """Score one variant behind some defenses and write the records; how many there are."""
     variant, scores = todo
     records: dict[str, list[Record]] = {one.cell.name: [] for one in scores}
@@ -89,7 +89,7 @@ def _score(todo: tuple[Variant, list[CellRecords]], report: Report, *, scorer: S
         for scored in scorer.all_records(samples, cells):
             for cell, record in scored:
                 records[cell.name].append(record)
-            report(len(cells))
+            advance(len(cells))
     for one in scores:
         one.add(records[one.cell.name])
     return len(variant.sample_ids) * len(scores)

@@ -28,7 +28,7 @@ from advbench.pipelines.making import (
     originals_settings,
     settings_of,
 )
-from advbench.progress import Report as Progress
+from advbench.progress import TaskProgress
 from advbench.shards.reader import Shard, ShardEntry
 from advbench.shards.schema import Settings
 
@@ -76,7 +76,7 @@ class GenerationCounts:
 
 def generate(
     job: GenerationJob,
-    progress: Progress = lambda what, done, total: None,
+    progress: TaskProgress = lambda what, done, total: None,
     engine: Engine | None = None,
 ) -> GenerationCounts:
     """Make what is missing; see the module.

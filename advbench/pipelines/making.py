@@ -18,7 +18,7 @@ from advbench.attacks.base import Attack
 from advbench.attacks.batch import Result
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
-from advbench.engines.units import Report
+from advbench.engines.units import Advance
 from advbench.images import fit_mask
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
@@ -101,7 +101,7 @@ def originals_settings(job: GenerationJob) -> Settings:
     return Settings(kind=ORIGINALS, dataset=job.name, space=job.victim.space)
 
 
-def make_originals(job: GenerationJob, rows: Sequence[Row], report: Report) -> None:
+def make_originals(job: GenerationJob, rows: Sequence[Row], advance: Advance) -> None:
     """Write the shard of these images as the victim sees them."""
     records = [
         Original(
@@ -117,7 +117,7 @@ def make_originals(job: GenerationJob, rows: Sequence[Row], report: Report) -> N
     settings = originals_settings(job)
     made = provenance(job.victim.device)
     job.store.add(settings, records, made, _place(job, rows))
-    report(len(rows))
+    advance(len(rows))
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ class _Passes:
     """Report passes as they are made, by any thread: as many in all as were planned, also where an
     attack tells of none, or made some again after memory ran out."""
 
-    def __init__(self, report: Report) -> None:
-        self._report, self._left = report, 0
+    def __init__(self, advance: Advance) -> None:
+        self._advance, self._left = advance, 0
         self._lock = threading.Lock()
 
     def plan(self, passes: int) -> None:
@@ -189,14 +189,14 @@ class _Passes:
         with self._lock:
             passes = min(passes, self._left)
             self._left -= passes
-            self._report(passes)
+            self._advance(passes)
 
     def settle(self) -> None:
         """All that were planned are made."""
         self.add(self._left)
 
 
-def make_adversarial(job: GenerationJob, task: Task, report: Report) -> Made:
+def make_adversarial(job: GenerationJob, task: Task, advance: Advance) -> Made:
     """Attack the images of a task and write a shard a variant; reports passes."""
     attack, victim = task.attack, job.victim
     originals = job.store.originals(job.name, victim.space)
@@ -220,7 +220,7 @@ def make_adversarial(job: GenerationJob, task: Task, report: Report) -> Made:
 
     started = time.perf_counter()
     runner = BatchRunner(victim.device, reentrant=attack.is_reentrant(victim))
-    counted = _Passes(report)
+    counted = _Passes(advance)
     runner.on_pass = counted.add
     with (
         # Once around the threads, which would restore each other's settings.

@@ -23,7 +23,7 @@ from advbench.errors import AdvbenchError
 from advbench.pipelines import evaluate, generate
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train_ansm import content_of, train_ansm
-from advbench.progress import Report as Progress
+from advbench.progress import TaskProgress
 from advbench.registry import ATTACKS
 from advbench.scores.protocols import protocol
 from advbench.scores.published import beside_published
@@ -98,7 +98,7 @@ class ReproductionJob:
 def reproduce(
     table: str,
     job: ReproductionJob,
-    progress: Progress = lambda what, done, total: None,
+    progress: TaskProgress = lambda what, done, total: None,
 ) -> pd.DataFrame:
     """One of the paper's tables; columns as in :func:`beside_published`, with a ``note``.
 
@@ -130,7 +130,7 @@ def _marked(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Reproduction:
-    def __init__(self, job: ReproductionJob, progress: Progress) -> None:
+    def __init__(self, job: ReproductionJob, progress: TaskProgress) -> None:
         self.job = job
         self.progress = progress
         self.trained: dict[Path, Path] = {}

@@ -22,7 +22,7 @@ from advbench.images import Image, Mask, pixels_sha256, to_tensor
 from advbench.pipelines.fresh import fresh_forgeries, open_validation, photographs_sha256
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train import examples
-from advbench.progress import Count as Progress
+from advbench.progress import CountProgress
 from advbench.shards.reader import Shard
 from advbench.shards.store import ShardStore
 from advbench.training.data import Examples, FreshExamples, at_working_size, joined
@@ -41,7 +41,7 @@ def train_ansm(
     limit: int | None = None,
     fresh: int = 0,
     photographs: Path | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: CountProgress = lambda done, total: None,
     start: training.Start | None = None,
     after: Path | None = None,
 ) -> Path:
@@ -152,7 +152,7 @@ def _complete(
     originals: Examples,
     adversarial: dict[str, Image],
     *,
-    progress: Progress,
+    progress: CountProgress,
 ) -> None:
     """Make the adversarial images that are missing."""
     for number, name in enumerate(originals.names):

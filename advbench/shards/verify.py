@@ -8,7 +8,7 @@ from pathlib import Path
 
 from advbench.errors import AdvbenchError, DamagedShardError
 from advbench.files import temporaries
-from advbench.progress import Count
+from advbench.progress import CountProgress
 from advbench.shards import index
 from advbench.shards.index import REBUILD, Row, read_index, row_of
 from advbench.shards.reader import Originals, Shard, ShardEntry, entry_of
@@ -48,7 +48,7 @@ class Report:
         return sorted({path for path, _ in self.problems})
 
 
-def verify(root: Path, progress: Count = lambda done, total: None) -> Report:
+def verify(root: Path, progress: CountProgress = lambda done, total: None) -> Report:
     """Check all shards below ``root``.
 
     Checked are that each file opens, its settings, shapes, every decoded image against its hash,

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
+from advbench.progress import CountProgress
 from advbench.rng import stream_key
 from advbench.training.checkpoint import Checkpoint, write_weights
 from advbench.training.data import Crops, Examples, FreshExamples
@@ -22,9 +23,7 @@ from advbench.training.task import Epoch, Task
 
 CLIP = 5.0
 
-Report = Callable[[Epoch], None]
-# Called with the steps that are done and the steps of the whole run.
-Steps = Callable[[int, int], None]
+OnEpoch = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,13 @@ class TrainingRun:
         folder: receives ``checkpoint.pt`` and ``curve.csv`` after every epoch, and at the end the
             weights (safetensors) with their card and curve.
         report: called after every epoch.
-        steps: called after every step.
+        steps: called after every step, with the steps that are done and those of the whole run.
         processes: those that train together; each calls the training function alike.
     """
 
     folder: Path
-    report: Report = lambda epoch: None
-    steps: Steps = lambda done, total: None
+    report: OnEpoch = lambda epoch: None
+    steps: CountProgress = lambda done, total: None
     processes: Processes = field(default_factory=Processes)
 
 
@@ -112,7 +111,9 @@ class _Trainer:
             self.optimization = optimization
             self.scaler = torch.GradScaler(self.task.device.type, enabled=self.mixed)
 
-    def one_epoch(self, number: int, crops: Crops, validation: Examples, steps: Steps) -> Epoch:
+    def one_epoch(
+        self, number: int, crops: Crops, validation: Examples, steps: CountProgress
+    ) -> Epoch:
         """Train, validate and store one epoch."""
         started = time.perf_counter()
         if number:
@@ -139,7 +140,7 @@ class _Trainer:
         self._store(epoch)
         return epoch
 
-    def _train(self, number: int, crops: Crops, steps: Steps) -> float:
+    def _train(self, number: int, crops: Crops, steps: CountProgress) -> float:
         """Mean loss over the steps of an epoch."""
         task, count = self.task, self.processes.count
         total = torch.zeros((), device=task.device)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from advbench.engines.units import Report, WorkUnit
+from advbench.engines.units import Advance, WorkUnit
 from advbench.errors import AdvbenchError
 
 
@@ -32,23 +32,23 @@ class Log:
         self.folder, self.deaths, self.seconds = folder, deaths or {}, seconds
         self.more_than_a_pipe_holds = bytes(1 << 20)
 
-    def __call__(self, number: int, report: Report) -> int:
+    def __call__(self, number: int, advance: Advance) -> int:
         tries = len(list(self.folder.glob(f"{number}-*")))
         (self.folder / f"{number}-{tries}").write_text(str(os.getpid()))
         if tries < self.deaths.get(number, 0):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.seconds)
-        report(number + 1)
+        advance(number + 1)
         return number * number
 
 
 class Faulty:
     """Fails at one unit."""
 
-    def __call__(self, number: int, report: Report) -> int:
+    def __call__(self, number: int, advance: Advance) -> int:
         if number == 2:
             raise AdvbenchError("unit two: the disk is full; free some space")
-        report(number + 1)
+        advance(number + 1)
         return number
 
 
@@ -58,7 +58,7 @@ class Together:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, number: int, report: Report) -> bool:
+    def __call__(self, number: int, advance: Advance) -> bool:
         (self.folder / str(os.getpid())).touch()
         until = time.monotonic() + 120
         while len(list(self.folder.iterdir())) < 2 and time.monotonic() < until:
@@ -83,14 +83,14 @@ class Locked:
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
-    def __call__(self, number: int, report: Report) -> int:
+    def __call__(self, number: int, advance: Advance) -> int:
         return number
 
 
 class Threads:
     """How many threads torch takes."""
 
-    def __call__(self, number: int, report: Report) -> int:
+    def __call__(self, number: int, advance: Advance) -> int:
         return torch.get_num_threads()
 
 
@@ -100,5 +100,5 @@ class Weighted:
     def __init__(self) -> None:
         self.weights = torch.arange(100_000)
 
-    def __call__(self, number: int, report: Report) -> int:
+    def __call__(self, number: int, advance: Advance) -> int:
         return int(self.weights[number])

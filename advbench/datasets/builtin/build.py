@@ -17,7 +17,7 @@ from advbench.datasets.builtin.forgeries import KINDS, Forgery
 from advbench.datasets.decoding import MASK_RULE
 from advbench.datasets.manifest import Kind, Row, Split, write_manifest
 from advbench.images import Image, mask_sha256, pixels_sha256
-from advbench.progress import Count
+from advbench.progress import CountProgress
 from advbench.rng import numpy_stream
 
 
@@ -39,7 +39,7 @@ def build(
     folder: Path,
     edition: Edition,
     splits: Sequence[Split] = (),
-    progress: Count = lambda done, total: None,
+    progress: CountProgress = lambda done, total: None,
 ) -> int:
     """Write the images of ``splits`` (all where empty) and their manifest; the same bytes every
     time.

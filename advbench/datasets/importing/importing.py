@@ -27,7 +27,7 @@ from advbench.datasets.splitting import connected, deal
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
 from advbench.locks import folder_lock
-from advbench.progress import Count as Progress
+from advbench.progress import CountProgress
 
 _MAX_THREADS = 8
 # So many at once: handing small images over one by one costs more than a tenth.
@@ -69,7 +69,7 @@ def import_found(
     listed: int | None = None,
     others: Sequence[Path] = (),
     redistribution: str | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: CountProgress = lambda done, total: None,
 ) -> Imported:
     """Write manifest, made masks and report into ``folder``; the originals are only read.
 

@@ -30,7 +30,7 @@ from advbench.pipelines.provenance import device_name, victim_identity
 from advbench.pipelines.scoring import Scorer
 from advbench.pipelines.suites.probe import probe
 from advbench.pipelines.suites.suite import Suite
-from advbench.progress import Report as Progress
+from advbench.progress import TaskProgress
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
 
@@ -144,7 +144,7 @@ def make_plan(
     load_dataset: LoadDataset,
     load_victim: LoadVictim,
     *,
-    progress: Progress = lambda what, done, total: None,
+    progress: TaskProgress = lambda what, done, total: None,
     memory: int | None = None,
     processes: int = 1,
 ) -> Plan:
@@ -202,7 +202,7 @@ def _check_folder(out: Path, plan: Plan) -> None:
     plan.free_bytes = shutil.disk_usage(existing).free
 
 
-def _check_files(suite: Suite, dataset: Dataset, plan: Plan, progress: Progress) -> bool:
+def _check_files(suite: Suite, dataset: Dataset, plan: Plan, progress: TaskProgress) -> bool:
     """Decode every image and mask that the run will need."""
     rows = suite.rows(dataset)
     if not rows:

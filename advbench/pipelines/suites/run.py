@@ -17,7 +17,7 @@ from advbench.pipelines.evaluate import evaluate
 from advbench.pipelines.generate import generate
 from advbench.pipelines.suites.plan import LoadDataset, LoadVictim, Plan, requests
 from advbench.pipelines.suites.suite import Suite
-from advbench.progress import Report as Progress
+from advbench.progress import TaskProgress
 from advbench.texts import read_json
 from advbench.victims.base import Victim
 
@@ -25,12 +25,12 @@ from advbench.victims.base import Victim
 class _Overall:
     """Progress over all stages, in seconds as planned, so that the time left is that of the run."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: Plan, progress: TaskProgress) -> None:
         self._progress = progress
         self._total = max(1, round(plan.total("seconds")))
         self._before = self._now = 0.0
 
-    def part(self, seconds: float) -> Progress:
+    def part(self, seconds: float) -> TaskProgress:
         """The next part, planned to take so long."""
         self._before = self._now
         self._now = self._before + seconds
@@ -49,7 +49,7 @@ def run(
     *,
     load_dataset: LoadDataset,
     load_victim: LoadVictim,
-    progress: Progress = lambda what, done, total: None,
+    progress: TaskProgress = lambda what, done, total: None,
     engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Do what is planned; a run that was killed goes on where it ended.

@@ -10,7 +10,7 @@ from advbench.datasets.importing.problems import Problem
 from advbench.datasets.importing.walking import IMAGE_SUFFIXES, existing_folder, is_clutter
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError
-from advbench.progress import Count
+from advbench.progress import CountProgress
 from advbench.texts import same_name
 
 LAYOUT = Layout(name="folder", title="a folder of images and masks")
@@ -28,7 +28,7 @@ def import_folder(
     masks: str | None = None,
     split: Split = "test",
     allow_exclude: bool = False,
-    progress: Count = lambda done, total: None,
+    progress: CountProgress = lambda done, total: None,
 ) -> Imported:
     """:func:`find`, then :func:`import_found`: a manifest of ``path`` written into ``folder``."""
     check_name(name)
