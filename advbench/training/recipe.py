@@ -24,6 +24,9 @@ class Recipe(Config):
         residual_start: share of the first filters that start as residuals of the image
             (:mod:`advbench.training.starts`).
         full_scale_start: draw convolutions so that ReLUs keep the scale of what they are given.
+        start_keeps: of the weights to start from those whose names begin so; the others are drawn
+            anew. All of them where empty.
+        deep_supervision: weight of heads on inner maps (:mod:`advbench.training.deep_supervision`).
         warm_share: part of the epochs that an objective in stages gives to its first stage.
         patience: epochs without a better validation F1 after which training ends; 0 for never.
         precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
@@ -46,6 +49,8 @@ class Recipe(Config):
     guidance: Annotated[float, Field(ge=0)] = 1.0
     residual_start: Annotated[float, Field(ge=0, le=1)] = 0.5
     full_scale_start: bool = False
+    start_keeps: str = ""
+    deep_supervision: Annotated[float, Field(ge=0)] = 0.0
     warm_share: Annotated[float, Field(ge=0, lt=1)] = 2 / 3
     patience: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "fp16"] = "auto"

@@ -20,12 +20,17 @@ def start_at_full_scale(network: nn.Module) -> None:
     """Draw the weights of every 2-D convolution so that a ReLU behind it keeps the scale of what it
     is given (He et al., "Delving Deep into Rectifiers", ICCV 2015), with biases of zero. PyTorch's
     own draw loses a factor of 2.4 with each layer, which a decoder without normalisation pays for.
+    Modules that multiply maps by gates have a method ``open_gates``, which is called for the same
+    reason.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    for module in network.modules():
+        if callable(open_gates := getattr(module, "open_gates", None)):
+            open_gates()
 
 
 @torch.no_grad()

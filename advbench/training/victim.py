@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from advbench.engines.processes import Processes
+from advbench.errors import AdvbenchError
 from advbench.training.data import Examples, FreshExamples, at_working_size
+from advbench.training.deep_supervision import DeepSupervision
 from advbench.training.guidance import NoiseGuidance
 from advbench.training.loop import TrainingRun, fit
 from advbench.training.optimization import Cosine, Optimization
@@ -86,12 +88,15 @@ class VictimTask(Task):
         np.random.seed(recipe.seed)
         torch.manual_seed(recipe.seed)
         network = victim_class.build_network(size).to(device)
-        if start:
-            network.load_state_dict(start.network.state_dict())
-        else:
+        if recipe.start_keeps and not start:
+            raise AdvbenchError("--set start_keeps: give the weights to start from with --start")
+        if not start or recipe.start_keeps:
             if recipe.full_scale_start:
                 start_at_full_scale(network)
             start_from_residuals(network, recipe.residual_start)
+        if start:
+            kept = _beginning_with(recipe.start_keeps, start.network.state_dict())
+            network.load_state_dict(network.state_dict() | kept)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = make_objective(self._victim(self.network), recipe).to(device)
 
@@ -101,6 +106,9 @@ class VictimTask(Task):
             victim = self.objective.victim
             guidance = NoiseGuidance(victim, self.recipe.crop, self.objective.guided)
             beside["guidance"] = guidance.to(self.device)
+        if self.recipe.deep_supervision:
+            heads = DeepSupervision(self.objective.victim, self.recipe.crop)
+            beside["heads"] = heads.to(self.device)
         return beside
 
     @property
@@ -135,6 +143,10 @@ class VictimTask(Task):
             guidance = self.beside["guidance"]
             assert isinstance(guidance, NoiseGuidance)
             loss = loss + self.recipe.guidance * guidance.loss(self.objective.seen(images))
+        if "heads" in self.beside:
+            heads = self.beside["heads"]
+            assert isinstance(heads, DeepSupervision)
+            loss = loss + self.recipe.deep_supervision * heads.loss(masks, self.recipe.dice)
         return loss
 
     def validate(
@@ -178,3 +190,10 @@ class VictimTask(Task):
         victim = self.victim_class(network, Weights("", "training"), self.size)
         network.train(training).requires_grad_(True)
         return victim
+
+
+def _beginning_with(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = {name: value for name, value in state.items() if name.startswith(prefix)}
+    if not found:
+        raise AdvbenchError(f"--set start_keeps={prefix}: no weights of that name")
+    return found

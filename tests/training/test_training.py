@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
+from safetensors.torch import load_file
 
 from advbench.datasets.dataset import Dataset, open_folder
 from advbench.datasets.importing.layouts.folder import import_folder
@@ -156,3 +157,52 @@ def test_noise_energy_rises_with_noise_alone():
     for sigma in (2.0, 4.0, 8.0):
         found = noise_energy(0.5 + noise * sigma / 255)[inner].exp().mean() - 0.3
         assert float(found) == pytest.approx(sigma * gain, rel=0.05)
+
+
+def test_a_part_of_the_start_is_kept_and_the_rest_drawn_anew(dataset, tmp_path):
+    given = IFOSN.load("small", None, seed=5)
+    still = RECIPE.model_copy(
+        update={
+            "learning_rate": 1e-12,
+            "weight_decay": 0,
+            "start_keeps": "encoder_stages.",
+            "full_scale_start": True,
+        }
+    )
+    path = train_victim(
+        IFOSN, "small", dataset, still, run=TrainingRun(tmp_path / "run"), start=given
+    )
+    learnt = IFOSN.load("small", str(path)).network
+    for name, value in given.network.named_parameters():
+        same = torch.allclose(learnt.get_parameter(name), value, atol=1e-6)
+        assert same == name.startswith("encoder_stages.") or value.std() < 1e-6, name
+    gate = learnt.get_parameter("bottlenecks.2.seq.2.fc2.bias")
+    assert torch.allclose(gate, torch.full_like(gate, 2.0), atol=1e-4)
+    for start, prefix, told in (
+        (None, "encoder", "--start"),
+        (given, "none", "no weights of that"),
+    ):
+        recipe = still.model_copy(update={"start_keeps": prefix})
+        with pytest.raises(AdvbenchError, match=told):
+            train_victim(
+                IFOSN, "small", dataset, recipe, run=TrainingRun(tmp_path / "no"), start=start
+            )
+
+
+def test_deep_supervision_reaches_a_decoder_whose_last_layer_is_dead(dataset, tmp_path):
+    """With a last layer of nothing, no gradient of the victim's own loss reaches what is before."""
+    given = IFOSN.load("small", None, seed=5)
+    given.network.final[0].weight.data.zero_()
+    changed = {}
+    for weight in (0.0, 1.0):
+        recipe = RECIPE.model_copy(
+            update={"deep_supervision": weight, "guidance": 0, "epochs": 1, "weight_decay": 0}
+        )
+        run = TrainingRun(tmp_path / str(weight))
+        path = train_victim(IFOSN, "small", dataset, recipe, run=run, start=given)
+        assert load_file(path).keys() == given.network.state_dict().keys()
+        learnt = IFOSN.load("small", str(path)).network
+        name = "bottlenecks.0.seq.0.weight"
+        before = given.network.get_parameter(name)
+        changed[weight] = float((learnt.get_parameter(name) - before).abs().max())
+    assert changed[1.0] > 10 * changed[0.0]
