@@ -20,14 +20,13 @@ from advbench.defenses.ansm.defense import ANSM
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
 from advbench.defenses.ansm.training import FIRST_STAGE, Start
 from advbench.errors import AdvbenchError
-from advbench.pipelines import evaluate, generate
+from advbench.pipelines import generate
+from advbench.pipelines.attack_and_score import attack_and_score
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.train_ansm import content_of, train_ansm
 from advbench.progress import TaskProgress
 from advbench.registry import ATTACKS
-from advbench.scores.protocols import protocol
 from advbench.scores.published import beside_published
-from advbench.scores.records import read_records
 from advbench.training.loop import TrainingRun
 from advbench.victims.base import Victim
 
@@ -220,36 +219,19 @@ class _Reproduction:
         Args:
             weights: of one network, whose records lie beside it.
         """
-        job = self.job
-        rows = dataset.select("test", label=1, limit=job.limit)
-        generate.generate(
-            generate.GenerationJob(dataset, rows, victim, attacks, out), self.progress
-        )
-        # Of its own, so that a limit here cuts nothing that evaluate has scored.
         records = out / "reproduce" / "records"
-        own = weights.parent / "records" if weights else records
-        given = (str(weights),) if weights else tuple(job.weights)
-        ids = frozenset(row.sample_id for row in rows)
-        variants = {a.variant_name(intensity) for a in attacks for intensity in a.intensities}
-        wanted = evaluate.EvaluationJob(
-            out=out,
+        given = (str(weights),) if weights else tuple(self.job.weights)
+        return attack_and_score(
+            dataset,
+            dataset.select("test", label=1, limit=self.job.limit),
+            victim,
+            attacks=attacks,
             defenses=[ANSM(weights=given)],
-            protocol=protocol("f1/v1"),
-            victims=[victim.name],
-            datasets=[dataset.id],
-            samples=ids,
-            variants=frozenset(variants),
+            out=out,
             records=records,
-            defended=own,
-            known=out / "records",
+            defended=weights.parent / "records" if weights else None,
+            progress=self.progress,
         )
-        evaluate.evaluate(wanted, lambda identity: victim, self.progress)
-        parts = []
-        for folder, defense in ((records, "none"), (own, "ansm")):
-            part = read_records(folder / dataset.id / victim.name)
-            of_variants = part.variant.isin({"original", *variants})
-            parts.append(part[(part.defense == defense) & of_variants & part.sample_id.isin(ids)])
-        return pd.concat(parts, ignore_index=True)
 
     def attacks(self, names: Sequence[str], **settings: Any) -> list[Attack]:
         given = {**(self.job.attack_settings or {}), **settings}
