@@ -33,7 +33,10 @@ VERBS = {
     "doctor": ("doctor", "What this installation can do, and what is missing."),
     "plan": ("suite", "Whether a suite can run, and what it takes."),
     "run": ("suite", "Generate and evaluate a whole suite, resumably."),
-    "reproduce": ("reproduce", "The paper's Tables III to VI, ours beside the published figures."),
+    "reproduce": (
+        "reproduce",
+        "The paper's Tables III to VI, beside the published ones, and its figures.",
+    ),
     "leaderboard": ("leaderboard", "Rank defenses by what they recover."),
     "submit": ("submit", "Pack a defense's records for a leaderboard."),
     "show": ("show", "Draw images under attack, behind defenses."),

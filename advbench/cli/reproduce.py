@@ -1,7 +1,8 @@
-"""``advbench reproduce``: the paper's tables, ours beside the published figures."""
+"""``advbench reproduce``: the paper's tables, ours beside the published ones, and its figures."""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advbench.cli.figures import FIGURES, figure
 from advbench.cli.grid import Column, show, terminal
+from advbench.cli.groups import Group
 from advbench.cli.options import (
     by_victim,
     device_option,
@@ -30,12 +33,16 @@ from advbench.registry import VICTIMS
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLES = ("table3", "table4", "table5", "table6")
+TABLES = {
+    "table3": "ANSM under six attacks.",
+    "table4": "Depth of the layers that ANSM aligns.",
+    "table5": "Pixels or features: PwR beside FFA.",
+    "table6": "FFA and MgR, alone and together.",
+}
 ABLATED = ("ifosn", "code")  # the victims of the paper's Tables IV to VI
 
 
 @click.command()
-@click.argument("table", type=click.Choice(TABLES))
 @several("--victim", help="Victims, or all [all for table3, ifosn,code for the others].")
 @several("--dataset", help="Names or folders [all that are here].")
 @click.option("--train-dataset", help="What the ablations' networks learn from [the --dataset].")
@@ -54,8 +61,7 @@ ABLATED = ("ifosn", "code")  # the victims of the paper's Tables IV to VI
 @out_option
 @plugin_option
 @json_option
-def reproduce(
-    table: str,
+def table(
     victim: Sequence[str],
     dataset: Sequence[str],
     train_dataset: str | None,
@@ -71,50 +77,50 @@ def reproduce(
     out: Path,
     as_json: bool,
 ) -> None:
-    """Make what TABLE of the ANSM paper needs, score it, and print it beside the paper's figures.
+    """Make what a table of the ANSM paper needs, score it, and print it beside the paper's figures.
 
-    table3: ANSM under six attacks. table4: depth of the aligned layers. table5: pixels or features.
-    table6: FFA and MgR. Run the same command again to resume; --limit N takes N test images.
+    Run the same command again to resume; --limit N takes N test images.
 
     \b
     advbench reproduce table3 --victim ifosn --limit 20
     advbench reproduce table5 --victim ifosn --set epochs_first=5
     """
-    default = ("all",) if table == "table3" else ABLATED
+    name = str(click.get_current_context().info_name)
+    default = ("all",) if name == "table3" else ABLATED
     from advbench.pipelines.config import VictimChoice, expand
 
-    names = expand(VICTIMS, victim or default)
-    checkpoints = by_victim(weights, names)
-    if table == "table3" and (pairs or train_dataset or start):
+    chosen = expand(VICTIMS, victim or default)
+    checkpoints = by_victim(weights, chosen)
+    if name == "table3" and (pairs or train_dataset or start):
         raise AdvbenchError(
             "table3 trains nothing: --set, --start and --train-dataset are for table4 to 6"
         )
-    if table != "table3" and ansm_weights:
-        raise AdvbenchError(f"{table} trains its own networks: --ansm-weights is for table3")
+    if name != "table3" and ansm_weights:
+        raise AdvbenchError(f"{name} trains its own networks: --ansm-weights is for table3")
 
     from advbench.files import write_atomically
     from advbench.inference.devices import torch_device
-    from advbench.pipelines.load import load_dataset
+    from advbench.pipelines.load import datasets_here, load_dataset
     from advbench.pipelines.reproduce import ReproductionJob
     from advbench.pipelines.reproduce import reproduce as run
     from advbench.scores.tables import as_csv
 
     where = torch_device(device)
-    split: Any = "test" if table == "table3" else "train"
+    split: Any = "test" if name == "table3" else "train"
     with Progress() as progress:
 
-        def opened(name: str) -> Any:
-            return load_dataset(name, out, split, progress)
+        def opened(which: str) -> Any:
+            return load_dataset(which, out, split, progress)
 
         victims = [
-            VictimChoice(size=size, weights=checkpoints.get(name) or "builtin").load(name, where)
-            for name in names
+            VictimChoice(size=size, weights=checkpoints.get(one) or "builtin").load(one, where)
+            for one in chosen
         ]
-        datasets = [opened(name) for name in dataset]
+        datasets = [opened(one) for one in dataset]
         if not dataset:
-            needed = ["test"] if table == "table3" or train_dataset else ["test", "train", "val"]
-            present = [opened(name) for name in _present(out)]
-            datasets = [d for d in present if all(d.select(part, label=1) for part in needed)]
+            needed = ["test"] if name == "table3" or train_dataset else ["test", "train", "val"]
+            here = [opened(one) for one in datasets_here(out)]
+            datasets = [d for d in here if all(d.select(part, label=1) for part in needed)]
         job = ReproductionJob(
             out,
             datasets,
@@ -126,19 +132,14 @@ def reproduce(
             recipe=parse_settings(pairs),
             start=start,
         )
-        found = run(table, job, progress.measured_in("steps"))
-    path = out / "reproduce" / ("-".join([table, *victim]) + ".csv")
+        found = run(name, job, progress.measured_in("steps"))
+    path = out / "reproduce" / ("-".join([name, *victim]) + ".csv")
     write_atomically(path, as_csv(found))
     if as_json:
         click.echo(json.dumps(json.loads(found.to_json(orient="records")), indent=2))
         return
-    _show(table, found)
+    _show(name, found)
     click.echo(f"table: {path}")
-
-
-def _present(out: Path) -> list[str]:
-    folder = out / "datasets"
-    return sorted({"builtin", *(path.parent.name for path in folder.glob("*/dataset.json"))})
 
 
 def _show(table: str, found: pd.DataFrame) -> None:
@@ -181,3 +182,20 @@ def _figures(f1: float, rp: float, half: float = math.nan) -> str:
     first = "" if math.isnan(f1) else f"{f1:.3f} "
     spread = "" if math.isnan(half) else f" ±{half:.1f}"
     return f"{first}({rp:.1f}{spread})" if not math.isnan(rp) else f"{first}(-)"
+
+
+@click.group(cls=Group)
+def reproduce() -> None:
+    """Make what a table or figure of the ANSM paper needs, and show it."""
+
+
+def _under(name: str, command: click.Command, about: str) -> click.Command:
+    """The command under a name of its own."""
+    own = copy.copy(command)
+    own.name, own.short_help = name, about
+    return own
+
+
+for each, commands in ((table, TABLES), (figure, FIGURES)):
+    for named, about in commands.items():
+        reproduce.add_command(_under(named, each, about))

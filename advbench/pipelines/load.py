@@ -89,6 +89,12 @@ def load_dataset(
     )
 
 
+def datasets_here(out: Path) -> list[str]:
+    """Name the built-in dataset and those that were imported below an output folder."""
+    imported = (path.parent.name for path in (out / "datasets").glob("*/dataset.json"))
+    return sorted({"builtin", *imported})
+
+
 def _builtin(edition: Edition, split: Split, feedback: Feedback) -> Dataset:
     splits: tuple[Split, ...] = ("test",) if split == "test" else edition.splits
     what = "the test split" if split == "test" else "all splits"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,19 @@ def stored_subjects(
     *,
     attacks: Sequence[str] = (),
 ) -> list[Subject]:
-    """Read subjects from the shards below an output folder.
+    """Read subjects from the shards below an output folder; see :func:`each_subject`."""
+    return list(each_subject(out, dataset, victim, sample_ids, attacks=attacks))
+
+
+def each_subject(
+    out: Path,
+    dataset: str,
+    victim: Victim,
+    sample_ids: Sequence[str] = (),
+    *,
+    attacks: Sequence[str] = (),
+) -> Iterator[Subject]:
+    """Read subjects from the shards below an output folder, one at a time.
 
     Args:
         sample_ids: with or without the dataset's name in front; the first image where empty.
@@ -71,7 +83,6 @@ def stored_subjects(
             f"{out / 'shards'}: no images of {dataset} attacked for {victim.name} with weights "
             f"{victim.weights.label}; make some with advbench generate"
         )
-    subjects = []
     for name in sample_ids or known[:1]:
         sample_id = name if name in known else f"{dataset}/{name}"
         if sample_id not in known:
@@ -82,8 +93,7 @@ def stored_subjects(
         chosen = _highest(list(stored.variants_of(sample_id)), attacks)
         original, truth = stored.originals.get(sample_id)
         attacked = {variant: stored.adversarial(variant, sample_id) for variant in chosen}
-        subjects.append(Subject(sample_id, original, truth, attacked))
-    return subjects
+        yield Subject(sample_id, original, truth, attacked)
 
 
 def made_subject(

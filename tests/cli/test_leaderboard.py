@@ -137,7 +137,7 @@ def test_reproduce(toy, imported, advbench_command):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("table7", "'table7' is not one of"),
+        ("table7", "no such command 'table7'; "),
         ("table4 --weights ifosn", "--weights ifosn: give VICTIM=PATH, VICTIM of"),
         (
             "table4 --weights hdfnet=x",
@@ -154,3 +154,34 @@ def test_bad_input(arguments, told, tmp_path, advbench_command):
     assert ran.code == 2
     assert told in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_figures(toy, imported, advbench_command):
+    """Files beside each other, resumed without a pass; and numbers as JSON."""
+    plugin, victim = toy[:2], ("--victim", "toy", "--weights", "toy=random")
+    data = ("--dataset", imported / "datasets" / "mine", "--out", imported)
+    command = ("reproduce", "fig7", *plugin, *victim, *data, "--limit", 1)
+    ran = advbench_command(*command, "--attack", "fgsm", "--defense", "jpeg-70")
+    assert ran.code == 0, ran.err
+    for ending in ("png", "pdf", "csv"):
+        assert (imported / "reproduce" / f"fig7-toy.{ending}").is_file()
+    variants = (imported / "shards" / "mine" / "toy").iterdir()
+    assert {path.name for path in variants} == {"fgsm-3"}
+    ran = advbench_command(*command, "--attack", "fgsm", "--defense", "jpeg-70", "--json")
+    assert [one["defense"] for one in json.loads(ran.out)] == ["none", "none", "jpeg-70", "jpeg-70"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("fig3 --defense jpeg", "fig3 has no defenses; --defense is for fig4, fig7 and fig8"),
+        ("fig4 --defense ansm", "fig4 is of filters: --defense takes jpeg, resize"),
+        ("fig7 --attack nothing", "nothing"),
+        ("fig9", "no such command 'fig9'; "),
+    ],
+)
+def test_figures_that_cannot_be(arguments, told, tmp_path, advbench_command):
+    ran = advbench_command("reproduce", *arguments.split(), "--out", tmp_path)
+    assert ran.code == 2
+    assert told in ran.err
+    assert len(ran.err.splitlines()) == 1

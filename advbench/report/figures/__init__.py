@@ -1,0 +1,1 @@
+"""The figures of the ANSM paper, drawn from records and shards."""
