@@ -16,6 +16,7 @@ from advbench.cli.options import (
     out_option,
     parse_settings,
     plugin_option,
+    several,
     weights_option,
 )
 from advbench.cli.progress import Progress
@@ -29,6 +30,9 @@ photographs_option = click.option(
     "--photographs",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Make them from the Debian packages of 'open' as well; see dataset build --help.",
+)
+log_option = several(
+    "--log", help="Tell each epoch to tensorboard or wandb, where they are installed."
 )
 
 
@@ -50,6 +54,7 @@ def train() -> None:
 @fresh_option
 @photographs_option
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
+@log_option
 @device_option
 @out_option
 @plugin_option
@@ -63,6 +68,7 @@ def victim(
     fresh: int | None,
     photographs: Path | None,
     pairs: tuple[str, ...],
+    log: tuple[str, ...],
     device: str,
     out: Path,
 ) -> None:
@@ -90,6 +96,7 @@ def victim(
             "fresh": fresh,
             "photographs": photographs,
             "recipe": parse_settings(pairs),
+            "log": log,
             "device": device,
             "out": out,
         },
@@ -122,6 +129,7 @@ def victim(
 @fresh_option
 @photographs_option
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
+@log_option
 @limit_option
 @device_option
 @out_option
@@ -138,6 +146,7 @@ def ansm(
     fresh: int | None,
     photographs: Path | None,
     pairs: tuple[str, ...],
+    log: tuple[str, ...],
     limit: int | None,
     device: str,
     out: Path,
@@ -170,6 +179,7 @@ def ansm(
             "fresh": fresh,
             "photographs": photographs,
             "recipe": parse_settings(pairs),
+            "log": log,
             "limit": limit,
             "device": device,
             "out": out,

@@ -17,6 +17,7 @@ from advbench.errors import AdvbenchError
 from advbench.pipelines.adaptive import DRAWS, on_surrogate, through_each
 from advbench.pipelines.cells import named_cells
 from advbench.registry import ATTACKS, DEFENSES, VICTIMS, Registry
+from advbench.training.loggers import Logger
 from advbench.victims.base import Numerics, Size, Victim
 
 Settings = dict[str, Any]
@@ -216,6 +217,7 @@ class TrainVictimConfig(Config):
         fresh: how many forgeries to make anew for each epoch, in place of the training split.
         photographs: where the Debian packages of ``open`` lie, to make them from as well.
         recipe: fields of the recipe that differ from the victim's own.
+        log: where each epoch is told beside the curve, see :mod:`advbench.training.loggers`.
         device, out: as in :class:`GenerateConfig`.
     """
 
@@ -227,6 +229,7 @@ class TrainVictimConfig(Config):
     fresh: Annotated[int, Field(ge=1)] | None = None
     photographs: Path | None = None
     recipe: Settings = Field(default_factory=dict)
+    log: tuple[Logger, ...] = ()
     device: str = "auto"
     out: HomePath = OUT
 
@@ -243,7 +246,7 @@ class TrainAnsmConfig(Config):
         fresh, photographs: as in :class:`TrainVictimConfig`.
         recipe: fields of the recipe that differ from the victim's preset.
         limit: the first so many training images.
-        dataset, device, out: as in :class:`TrainVictimConfig`.
+        dataset, log, device, out: as in :class:`TrainVictimConfig`.
     """
 
     victim: str
@@ -256,6 +259,7 @@ class TrainAnsmConfig(Config):
     photographs: Path | None = None
     recipe: Settings = Field(default_factory=dict)
     limit: Annotated[int, Field(ge=1)] | None = None
+    log: tuple[Logger, ...] = ()
     device: str = "auto"
     out: HomePath = OUT
 

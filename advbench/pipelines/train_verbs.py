@@ -14,6 +14,7 @@ from advbench.pipelines.config import TrainAnsmConfig, TrainVictimConfig
 from advbench.pipelines.load import load_dataset
 from advbench.progress import Feedback, Silent
 from advbench.registry import VICTIMS
+from advbench.training.loggers import Logger, check_loggers, loggers
 from advbench.training.loop import TrainingRun
 from advbench.training.recipe import Recipe
 from advbench.training.task import Epoch
@@ -31,6 +32,7 @@ def train_victim(
             do not fit.
     """
     _photographs_need_fresh(config)
+    check_loggers(config.log)
     feedback = feedback or Silent()
     cls = VICTIMS.get(config.victim)
     recipe = Recipe.parse("recipe", cls.recipes.get(config.size, {}) | config.recipe)
@@ -42,23 +44,25 @@ def train_victim(
     data = load_dataset(config.dataset, config.out, "train", feedback)
 
     def report(epoch: Epoch) -> None:
+        log(epoch)
         feedback.note(
             f"epoch {epoch.epoch + 1}/{recipe.epochs}: loss {epoch.loss:.4f}, "
             f"validation F1 {epoch.scores['val_f1']:.4f}, {epoch.seconds:.0f} s"
         )
 
     folder = config.to or Path("runs") / f"{config.victim}-{config.size}-{data.id}"
-    return train.train_victim(
-        cls,
-        config.size,
-        data,
-        recipe,
-        run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
-        fresh=config.fresh or 0,
-        photographs=config.photographs,
-        device=device,
-        start=start,
-    )
+    with loggers(_told(config, processes), folder, recipe.model_dump()) as log:
+        return train.train_victim(
+            cls,
+            config.size,
+            data,
+            recipe,
+            run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
+            fresh=config.fresh or 0,
+            photographs=config.photographs,
+            device=device,
+            start=start,
+        )
 
 
 def train_ansm_for(
@@ -70,6 +74,7 @@ def train_ansm_for(
         AdvbenchError: as :func:`train_victim`.
     """
     _photographs_need_fresh(config)
+    check_loggers(config.log)
     feedback = feedback or Silent()
     processes = processes or Processes()
     device = processes.device or torch_device(config.device)
@@ -81,6 +86,7 @@ def train_ansm_for(
     epochs = recipe.epochs_first + recipe.epochs_mgr
 
     def report(epoch: Epoch) -> None:
+        log(epoch)
         feedback.note(
             f"epoch {epoch.epoch + 1}/{epochs} ({epoch.stage}): loss {epoch.loss:.4g}, "
             f"validation RP {epoch.scores['val_rp_original']:.1f} on originals, "
@@ -88,21 +94,27 @@ def train_ansm_for(
         )
 
     folder = config.to or Path("runs") / f"ansm-{config.victim}-{size}-{data.id}"
-    return train_ansm.train_ansm(
-        victim,
-        size,
-        data,
-        recipe,
-        run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
-        shards=config.out / "shards",
-        limit=config.limit,
-        fresh=config.fresh or 0,
-        photographs=config.photographs,
-        progress=feedback.counting("FGSM pairs", "images"),
-        start=start,
-    )
+    with loggers(_told(config, processes), folder, recipe.model_dump()) as log:
+        return train_ansm.train_ansm(
+            victim,
+            size,
+            data,
+            recipe,
+            run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
+            shards=config.out / "shards",
+            limit=config.limit,
+            fresh=config.fresh or 0,
+            photographs=config.photographs,
+            progress=feedback.counting("FGSM pairs", "images"),
+            start=start,
+        )
 
 
 def _photographs_need_fresh(config: TrainVictimConfig | TrainAnsmConfig) -> None:
     if config.photographs and not config.fresh:
         raise AdvbenchError("--photographs is an option of --fresh; add --fresh 600")
+
+
+def _told(config: TrainVictimConfig | TrainAnsmConfig, processes: Processes) -> tuple[Logger, ...]:
+    """The loggers of this process: of several only the first has any."""
+    return () if processes.rank else config.log
