@@ -29,13 +29,17 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_documented_commands_parse(line):
-    """Every command and option that the documents show exists."""
+    """Every command and option that the documents show exists, and takes the value it is given."""
     context = click.Context(cli, info_name="advbench")
     command, arguments = cli, shlex.split(line)[1:]
     while isinstance(command, click.Group):
         name, command, arguments = command.resolve_command(context, arguments)
         context = click.Context(command, info_name=name, parent=context)
-    command.make_parser(context).parse_args(arguments)
+    given, _, _ = command.make_parser(context).parse_args(arguments)
+    for parameter in command.params:
+        value = given.get(parameter.name)
+        if isinstance(parameter.type, click.Choice) and isinstance(value, str):
+            parameter.type_cast_value(context, value)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
