@@ -60,4 +60,4 @@ def test_the_result_table_is_of_the_leaderboard():
         name, _, strength = label.lower().partition(" ")
         row = board[board.defense == name]
         row = row[row.strength == float(strength)] if strength else row
-        assert [int(cell) for cell in shown] == [round(float(row[f"{a}_rp"])) for a in attacks]
+        assert [int(cell) for cell in shown] == [round(row[f"{a}_rp"].item()) for a in attacks]
