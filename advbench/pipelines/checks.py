@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ PHI, LARGE, STEPS = 3.0, 32.0, 10
 # The part of a predicted rise of the loss that a step of one grey level must bring.
 FOLLOWED = (0.1, 10.0)
 MARGIN = 0.02  # of F1 + MCC
+# What the defended map may agree with a decoy mask more after an attack on the decoy.
+LEAKS = (0.1, 0.3)
 SURVIVES = 0.2  # F1 + MCC that may be left at φ = 32
 
 
@@ -92,7 +94,7 @@ def check(victim: Victim, cell: Cell, samples: Sequence[Sample]) -> list[Gate]:
         gates += gradients
     if cell.defense.name == "none" or any(gate.verdict == Verdict.FAIL for gate in gradients):
         return gates
-    return [*gates, *_adaptive(checked)]
+    return [*gates, *_adaptive(checked), _reads_no_label(checked)]
 
 
 def _same_draw(checked: Checked) -> Gate:
@@ -156,3 +158,28 @@ def _adaptive(checked: Checked) -> list[Gate]:
     survives = large > SURVIVES
     gates.append(Gate("nothing-survives-32", Verdict.FAIL if survives else Verdict.PASS, told))
     return gates
+
+
+def _reads_no_label(checked: Checked) -> Gate:
+    """Noise made with a decoy for the truth does not bring the decoy out behind the defense.
+
+    An attack's noise depends on the mask that it was made with. A defense that reads the mask from
+    the noise, and draws it, is no purifier: it agrees with any mask.
+    """
+    decoys = [replace(one, mask=_decoy(one.mask)) for one in checked.samples]
+    decoyed = replace(checked, samples=decoys)
+    clean = decoyed.left([one.image for one in decoys])
+    attacked = decoyed.left(decoyed.attacked(PHI, adaptive=False))
+    passes, warns = LEAKS
+    more = attacked - clean
+    verdict = Verdict.PASS if more <= passes else Verdict.WARN if more <= warns else Verdict.FAIL
+    told = (
+        f"F1 + MCC against decoy masks {attacked:.3f} after an attack on them, {clean:.3f} before"
+    )
+    return Gate("reads-no-label", verdict, told)
+
+
+def _decoy(mask: Tensor) -> Tensor:
+    """The mask mirrored to where it overlaps itself least."""
+    mirrored = [mask.flip(-1), mask.flip(-2), mask.flip(-1, -2)]
+    return min(mirrored, key=lambda one: int((one & mask).sum()))

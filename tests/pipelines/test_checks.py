@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
+from advbench.pipelines import checks
 from advbench.pipelines.cells import Cell
 from advbench.pipelines.checks import Sample, check
 from advbench.scores.gates import Verdict
-from tests.attacks.toys import Toy, linear
+from tests.attacks.toys import Toy, linear, linear_sign
 
 Keys = Sequence[tuple[object, ...]]
 
@@ -71,6 +73,20 @@ class Levels(EightLevels):
         return (images * 63).round() / 63
 
 
+class ReadsLabels(Defense):
+    """Knows that images are of multiples of sixteen: what is beside them is noise, and its sign,
+    of a channel, says where the mask was."""
+
+    name: ClassVar[str] = "reads-labels"
+
+    def defend(self, images: Tensor, strength: float | None, keys: Keys) -> Tensor:
+        levels = (images * 255).round()
+        noise = levels - (levels / 16).round() * 16
+        forged = (noise[:, :1] * linear_sign()[:, :1] < 0).float()
+        written = images + 40 / 255 * linear_sign() * (2 * forged - 1)
+        return torch.where((noise != 0).any(1, keepdim=True), written, images).clamp(0, 1)
+
+
 def samples() -> list[Sample]:
     """Pictures whose forged square is what the linear victim sees."""
     found = []
@@ -113,3 +129,12 @@ def test_honest_defenses_pass(defense: Defense) -> None:
         assert found["adaptive-beats-static"] == Verdict.PASS
         assert found["nothing-survives-32"] == Verdict.PASS
     assert ("gradient-is-true" in found) == defense.differentiable
+
+
+@pytest.mark.parametrize(("defense", "verdict"), [(ReadsLabels(), "FAIL"), (NoDefense(), "PASS")])
+def test_a_defense_that_reads_the_mask_from_the_noise(defense: Defense, verdict: str) -> None:
+    """It brings any mask back; the noise of an undefended victim shows none."""
+    given = [replace(one, image=(one.image // 16 * 16)) for one in samples()]
+    victim = Toy(linear(scale=60, bias=-18.4))
+    gate = checks._reads_no_label(checks.Checked(victim, Cell(defense, None), given))
+    assert gate.verdict == verdict, gate.told
