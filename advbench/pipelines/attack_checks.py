@@ -33,7 +33,7 @@ def check_attack(victim: Victim, attack: Attack, samples: Sequence[Sample]) -> l
 
 @dataclass(frozen=True)
 class Made:
-    """What an attack made: of each intensity a result for each sample, attacked alone."""
+    """Hold what an attack made: of each intensity a result for each sample, attacked alone."""
 
     victim: Victim
     samples: Sequence[Sample]
