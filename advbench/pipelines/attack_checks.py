@@ -58,7 +58,7 @@ def _run(
 
 
 def _budget(made: Made) -> Gate | None:
-    """What the attack returns lies within its budget; advbench cuts back what does not."""
+    """Check that what the attack returns lies within its budget, before it is cut back."""
     beyond = {}
     for intensity, results in made.results.items():
         if (budget := made.attack.budget(intensity)) is None:
