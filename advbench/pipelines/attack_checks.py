@@ -156,7 +156,7 @@ def _beats_noise(made: Made) -> Gate | None:
 
 
 def _survives_rounding(made: Made) -> Gate:
-    """What is stored in grey levels does as much as what the attack returned."""
+    """Check that the stored images do as much as the unrounded ones that the attack returned."""
     found = []
     for intensity, results in made.results.items():
         floats = [255 * result.details[0].float_image[None] for result in results]
