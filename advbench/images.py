@@ -83,6 +83,12 @@ def restore(original: Image, noise: Residual) -> Image:
     return np.add(original, noise.view(np.uint8))
 
 
+def noise_picture(adversarial: Image, original: Image, gain: float = 20.0) -> Image:
+    """The noise around grey, ``gain`` times as strong."""
+    noise = adversarial.astype(np.int16) - original
+    return np.clip(128 + gain * noise, 0, 255).astype(np.uint8)
+
+
 def pixels_sha256(image: npt.NDArray[np.uint8]) -> str:
     """SHA-256 of decoded pixels in C order: the identity of an image, whatever its file format."""
     return hashlib.sha256(np.ascontiguousarray(image).reshape(-1).data).hexdigest()

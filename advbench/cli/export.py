@@ -32,6 +32,7 @@ from advbench.exports import FORMATS
     help="Largest tar or Parquet file, a photograph at least [268435456].",
 )
 @click.option("--url", help="Where it will be published, for croissant.json and the card.")
+@click.option("--push", metavar="NAME", help="huggingface: upload it as a dataset, if logged in.")
 @click.option("--creator", default="advbench", show_default=True, help="Who publishes it.")
 @out_option
 @json_option
@@ -45,6 +46,7 @@ def export(
     include_images: bool,
     shard_bytes: int | None,
     url: str | None,
+    push: str | None,
     creator: str,
     out: Path,
     as_json: bool,
@@ -59,15 +61,22 @@ def export(
     advbench export png --to published
     advbench export webdataset --to tars --victim ifosn --attack pgd,fgsm-1
     advbench export huggingface --to hub --dataset mine --include-images
+    advbench export huggingface --to hub --push me/adversarial-mine
     """
     from advbench.exports.export import ExportJob
     from advbench.exports.export import export as run
     from advbench.exports.format import SHARD_BYTES, format_of
+    from advbench.exports.hub import ADDRESS, check_login, upload
 
     if shard_bytes is not None and not format_of(format_name).bounded:
         raise click.UsageError(
             f"--shard-bytes is no option of {format_name}; it has a file for each image"
         )
+    if push is not None:
+        if format_name != "huggingface":
+            raise click.UsageError(f"--push is no option of {format_name}; export huggingface")
+        check_login(push)
+        url = url or (ADDRESS + push if "/" in push else None)
     job = ExportJob(
         format_name,
         out,
@@ -86,8 +95,10 @@ def export(
     except KeyboardInterrupt as error:
         error.add_note("stopped; nothing was exported")
         raise
+    address = upload(to, push) if push else None
     if as_json:
-        click.echo(json.dumps({"format": format_name, "to": str(to), **asdict(counts)}, indent=2))
+        told = {"format": format_name, "to": str(to), **asdict(counts)}
+        click.echo(json.dumps(told | ({"pushed": address} if address else {}), indent=2))
         return
     for name, sentence in counts.terms.items():
         click.echo(f"{name}: {sentence}")
@@ -96,3 +107,5 @@ def export(
         f"{counts.files} files, {counts.bytes / 1e6:.1f} MB"
     )
     click.echo(f"content sha256 {counts.content_sha256}")
+    if address:
+        click.echo(f"pushed: {address}")

@@ -11,6 +11,7 @@ import jinja2
 
 import advbench
 from advbench.escaping import markdown, markdown_address, markdown_code
+from advbench.exports.citations import bibtex
 from advbench.exports.columns import Column
 from advbench.exports.format import Format
 from advbench.exports.ledger import Ledger, Made, setting_rows
@@ -27,8 +28,13 @@ def card(
     made: Made,
     columns: Sequence[Column],
     url: str | None = None,
+    scores: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The card's text; the same for the same shards and options."""
+    """The card's text; the same for the same shards, records and options.
+
+    Args:
+        scores: rows of :func:`advbench.exports.scored.scores_of`.
+    """
     settings = setting_rows(groups)
     environment = jinja2.Environment(
         trim_blocks=True,
@@ -54,6 +60,8 @@ def card(
         columns=columns,
         version=advbench.__version__,
         url=url,
+        scores=scores,
+        bibtex=bibtex(str(row[key]) for row in settings for key in ("attack", "name")),
     )
 
 

@@ -16,6 +16,8 @@ from advbench.exports.croissant import About, croissant
 from advbench.exports.format import SHARD_BYTES, Format, format_of
 from advbench.exports.ledger import Ledger, Made, made
 from advbench.exports.photographs import photographs
+from advbench.exports.samples import MOST, sample_of
+from advbench.exports.scored import scores_of
 from advbench.exports.selection import Group, select
 from advbench.exports.target import whole_folder
 from advbench.exports.terms import Terms, terms_of
@@ -83,7 +85,13 @@ def export(job: ExportJob, progress: CountProgress = lambda done, total: None) -
         columns = [*COLUMNS, *form.locations]
         text = croissant(about, form.distribution(sums), columns, sums)
         (folder / "croissant.json").write_text(text, encoding="utf-8")
-        text = card(form, groups, terms, ledger, made=known, columns=columns, url=job.url)
+        for sample in ledger.samples:
+            (folder / sample.path).parent.mkdir(exist_ok=True)
+            (folder / sample.path).write_bytes(sample.png)
+        scores = scores_of(job.out, groups, ledger.pixels)
+        text = card(
+            form, groups, terms, ledger, made=known, columns=columns, url=job.url, scores=scores
+        )
         (folder / "README.md").write_text(text, encoding="utf-8")
         files, size = _write_sums(folder, sums)
     return ExportCounts(
@@ -104,10 +112,13 @@ def _write(
     with _metadata(form) as write_row:
         for group in groups:
             with_images = terms[group.dataset_id].with_images
-            for photograph in photographs(group):
+            for number, photograph in enumerate(photographs(group)):
                 ledger.note_photograph(photograph)
+                if with_images and number == 0 and len(ledger.samples) < MOST:
+                    *_, attacked = photograph.attacked()
+                    ledger.samples.append(sample_of(photograph, attacked, len(ledger.samples)))
                 for identity, row in form.add(photograph, with_images):
-                    ledger.note_image(identity)
+                    ledger.note_image(identity, row)
                     write_row(row)
                 progress(ledger.images, total)
             form.end_group(group)

@@ -9,6 +9,7 @@ from typing import Any
 
 from advbench.exports.columns import Row
 from advbench.exports.photographs import Photograph, attack_of
+from advbench.exports.samples import Sample
 from advbench.exports.selection import Group
 from advbench.shards.reader import Shard
 
@@ -20,12 +21,16 @@ class Ledger:
     Attributes:
         photographs: sample ids, each once for all victims.
         other_size: photographs whose mask has another size than the image.
+        pixels: sha256 of the pixels of every image and original.
+        samples: a few of the images, for the card.
         identities: the lines behind ``content_sha256``, as ``advbench verify`` makes them.
     """
 
     photographs: set[str] = field(default_factory=set)
     other_size: dict[str, set[str]] = field(default_factory=dict)
     identities: set[str] = field(default_factory=set)
+    pixels: set[str] = field(default_factory=set)
+    samples: list[Sample] = field(default_factory=list)
     images: int = 0
 
     def note_photograph(self, photograph: Photograph) -> None:
@@ -33,12 +38,14 @@ class Ledger:
         group = photograph.group
         self.photographs.add(photograph.sample_id)
         self.identities.add(photograph.identity)
+        self.pixels.add(str(photograph.row["original_sha256"]))
         if photograph.mask.shape != photograph.image.shape[:2]:
             self.other_size.setdefault(group.dataset, set()).add(photograph.sample_id)
 
-    def note_image(self, identity: str) -> None:
+    def note_image(self, identity: str, row: Row) -> None:
         """Count an adversarial image."""
         self.identities.add(identity)
+        self.pixels.add(str(row["image_sha256"]))
         self.images += 1
 
     @property

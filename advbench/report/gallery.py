@@ -15,11 +15,11 @@ from PIL import Image as PillowImage
 
 from advbench.defenses.base import Defense
 from advbench.errors import AdvbenchError
-from advbench.images import fit_mask
+from advbench.images import fit_mask, noise_picture
 from advbench.pipelines.cells import Cell
 from advbench.pipelines.evaluate import LoadVictim
 from advbench.report.curves import best_strengths
-from advbench.report.panels import Stored, map_of, noise_picture, recorded_cell
+from advbench.report.panels import Stored, map_of, recorded_cell
 from advbench.scores.cells import defense_label
 from advbench.scores.protocols import protocol
 from advbench.shards.reader import ShardEntry

@@ -78,12 +78,6 @@ class Stored:
             return shard.adversarial(number, self.originals.get(sample_id)[0])
 
 
-def noise_picture(adversarial: Image, original: Image, gain: float = 20.0) -> Image:
-    """The noise around grey, ``gain`` times as strong."""
-    noise = adversarial.astype(np.int16) - original
-    return np.clip(128 + gain * noise, 0, 255).astype(np.uint8)
-
-
 def recorded_cell(specification: str, identity: dict[str, str], given: Sequence[Defense]) -> Cell:
     """The defense and strength that a record's ``defense_spec`` names, before a victim.
 

@@ -19,10 +19,10 @@ from advbench.attacks.base import Attack
 from advbench.errors import AdvbenchError
 from advbench.escaping import visible
 from advbench.files import write_atomically
-from advbench.images import Image, Mask, fit_mask, to_tensor
+from advbench.images import Image, Mask, fit_mask, noise_picture, to_tensor
 from advbench.pipelines.cells import Cell
 from advbench.pipelines.provenance import victim_identity
-from advbench.report.panels import Stored, map_of, noise_picture
+from advbench.report.panels import Stored, map_of
 from advbench.scores.protocols import Protocol
 from advbench.shards.store import ShardStore
 from advbench.victims.base import Victim
