@@ -56,14 +56,23 @@ def check_finite(what: str, found: Tensor) -> None:
 def check_images(what: str, found: Any, like: Tensor) -> None:
     """Refuse images that are not floats in [0, 1] of the shape of ``like``, a rounding error aside.
 
+    Where ``like`` itself holds NaN, or leaves [0, 1], so may they.
+
     Raises:
         AdvbenchError: they are something else.
     """
     check_shape(what, found, tuple(like.shape), "floats N×3×H×W as they came")
+    if not (found.isfinite().all() or like.isfinite().all()):
+        return
     check_finite(what, found)
-    low, high = (float(value) for value in torch.aminmax(found.detach()))
-    if low < -1e-4 or high > 1 + 1e-4:
+    if _leave_range(found) and not _leave_range(like):
+        low, high = (float(value) for value in torch.aminmax(found.detach()))
         raise AdvbenchError(f"{what}: must lie in [0, 1]; they reach from {low:g} to {high:g}")
+
+
+def _leave_range(images: Tensor) -> bool:
+    low, high = torch.aminmax(images.detach())
+    return bool(low < -1e-4 or high > 1 + 1e-4)
 
 
 @contextmanager

@@ -136,11 +136,14 @@ class Defense(BaseModel, ABC):
             surrogate: one of :attr:`surrogates`, the first by default. ``identity`` passes
                 gradients on unchanged (BPDA, Athalye, Carlini, Wagner, ICML 2018); ``smooth``
                 passes on those of :meth:`smooth`.
+
+        Raises:
+            AdvbenchError: as :meth:`checked`.
         """
         chosen = surrogate or self.surrogates[0]
         if chosen == "own":
-            return self.defend(images, strength, keys)
-        defended = self.defend(images.detach(), strength, keys)
+            return self.checked(images, strength, keys)
+        defended = self.checked(images.detach(), strength, keys)
         if chosen == "identity":
             return images + (defended - images).detach()
         approximate = self.smooth(images, strength)

@@ -17,6 +17,7 @@ from advbench.attacks.fgsm import FGSM
 from advbench.defenses.base import Defense
 from advbench.defenses.none import NoDefense
 from advbench.errors import AdvbenchError
+from advbench.pipelines.adaptive import Through
 from advbench.pipelines.cells import Cell
 from advbench.pipelines.scoring import predict
 
@@ -110,13 +111,15 @@ class Wrong(Defense):
 
 @pytest.mark.parametrize("kind", WRONG_DEFENSES)
 def test_wrong_defenses_are_refused(kind: str) -> None:
-    """In scores and in Python alike."""
+    """In scores, under attack and in Python alike."""
     x, defense = pictures(1).x, Wrong(kind=kind)
     rule = f"^defense wrong.*{WRONG_DEFENSES[kind][1]}"
     with pytest.raises(AdvbenchError, match=f"{rule}.*image one, defense wrong"):
         predict(Toy(linear()), Cell(defense, None), x.clone(), "one", seed=0)
     with pytest.raises(AdvbenchError, match=rule):
         defense(x.clone(), ["one"])
+    with pytest.raises(AdvbenchError, match=rule):
+        pictures(1).attacked(Through(attack=FGSM(eps=(2,)), defense=defense), Toy(linear()))
 
 
 class Mapped(Toy):

@@ -156,7 +156,7 @@ def behind_defense(
     def logits_for(images: Tensor, keys: Sequence[tuple[object, ...]]) -> Tensor:
         own = [(*key, "through") for key in keys] or [("through", i) for i in range(len(images))]
         if not torch.is_grad_enabled():
-            return victim.logits(defense.defend(images, strength, own))
+            return victim.logits(defense.checked(images, strength, own))
         return victim.logits(defense.through(images, strength, own, surrogate))
 
     def logits(images: Tensor) -> Tensor:

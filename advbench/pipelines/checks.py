@@ -62,7 +62,7 @@ class Checked:
             keys = self.cell.defense.keys([sample.sample_id], self.cell.strength, seed)
             with torch.inference_mode():
                 x = image.to(self.victim.device).float() / 255
-                logits = self.victim.logits(self.cell.defense.defend(x, self.cell.strength, keys))
+                logits = self.victim.logits(self.cell.defense.checked(x, self.cell.strength, keys))
             y = sample.mask[:, None].to(logits)
             found.append(-float(damage(logits, y, self.victim.threshold)))
         return float(np.mean(found))

@@ -222,3 +222,11 @@ def test_through_takes_part_in_engines_and_plans(adaptive) -> None:
     again = pickle.loads(pickle.dumps(units))
     assert [unit.name for unit in again] == [unit.name for unit in units]
     assert Cell(adaptive.attacks[1].defense, 70).name == "jpeg-70"
+
+
+def test_images_out_of_range_are_the_attacks_own() -> None:
+    """PGN looks at neighbours beyond [0, 1], which a defense may leave there."""
+    attack = Through(
+        attack=advbench.load_attack("pgn", eps=[2], neighbours=1), defense=Invertible()
+    )
+    assert stored(attack).dtype == torch.uint8
