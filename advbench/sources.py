@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
+import marshal
+import struct
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -17,6 +20,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
+from advbench.errors import AdvbenchError
 from advbench.files import file_sha256
 
 Adapted = type | FunctionType
@@ -24,6 +28,7 @@ Adapted = type | FunctionType
 _LIBRARIES = ("site-packages", "dist-packages")
 # Names of files in a source are no longer than this.
 _LONGEST_NAME = 300
+_BYTECODE_HEAD = 16
 
 
 def source_sha256(
@@ -146,11 +151,37 @@ def _sources(cls: Adapted) -> tuple[frozenset[tuple[str, str]], frozenset[Path]]
             continue
         data = path.read_bytes()
         found[path] = hashlib.sha256(data).hexdigest()
+        _refuse_stale_bytecode(path, data)
         tree = ast.parse(data)
         waiting += [each for each in _imported(tree, path, root, own) if each not in found]
         named |= set(_named_in(tree, path))
     sums = {(path.relative_to(root).as_posix(), sum_) for path, sum_ in found.items()}
     return frozenset(sums), frozenset(named - set(found))
+
+
+def _refuse_stale_bytecode(path: Path, source: bytes) -> None:
+    """Python takes a module's bytecode for current by the time and the size of its source, which an
+    edit within a second, or a tool that sets times, can leave as they were.
+
+    Raises:
+        AdvbenchError: what was imported is not this source.
+    """
+    kept = Path(importlib.util.cache_from_source(str(path)))
+    try:
+        head, code = kept.read_bytes()[:_BYTECODE_HEAD], kept.read_bytes()[_BYTECODE_HEAD:]
+        status = path.stat()
+        current = (int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+        if head[:8] != importlib.util.MAGIC_NUMBER + bytes(4):  # of another kind or Python
+            return
+        if struct.unpack("<II", head[8:]) != current:
+            return
+        imported = marshal.loads(code)
+    except (OSError, ValueError, EOFError, TypeError, struct.error):
+        return
+    if imported != compile(source, str(path), "exec", dont_inherit=True):
+        raise AdvbenchError(
+            f"{path}: was edited, but Python still runs its former version from {kept}; remove that"
+        )
 
 
 def _imported(tree: ast.AST, path: Path, root: Path, own: str | None) -> Iterator[Path]:

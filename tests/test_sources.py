@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import py_compile
 import shutil
 import sys
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from advbench import sources, wrap
 from advbench.attacks.bim import BIM
 from advbench.attacks.package_attack import PackageAttack
 from advbench.attacks.torchattacks_adapter import TorchAttack
+from advbench.errors import AdvbenchError
 from advbench.pipelines.provenance import attack_identity, victim_identity
 from advbench.sources import source_sha256, with_file_sums
 from advbench.victims.ifosn.victim import IFOSN
@@ -130,6 +133,7 @@ VERSIONS = {"1.0": "x + 1", "1.1": "x + 1", "1.0 edited": "x + 2"}
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     """Installs one of some versions of a package, and gives the class in it that is adapted."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     site = tmp_path / "site-packages"
     (site / "theirs").mkdir(parents=True)
     monkeypatch.syspath_prepend(site)
@@ -200,3 +204,24 @@ def test_own_victims_and_attacks_name_no_packages() -> None:
     victim = IFOSN.load("small", weights=None)
     assert set(victim_identity(victim)) == {"name", "size", "weights_sha256", "weights"}
     assert attack_identity(BIM(eps=(1,)), 1) == BIM(eps=(1,)).variant_spec(1)
+
+
+def test_an_edit_that_python_does_not_see_is_refused(tmp_path: Path, monkeypatch) -> None:
+    """Of the same size and time: Python runs the bytecode of the former version."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "edited_thing", raising=False)
+    file = tmp_path / "edited_thing.py"
+    file.write_text("class Thing:\n    factor = 1\n")
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    py_compile.compile(str(file), doraise=True)
+    sources._sources.cache_clear()
+    assert source_sha256(importlib.import_module("edited_thing").Thing)
+    file.write_text("class Thing:\n    factor = 2\n")
+    os.utime(file, ns=times)
+    del sys.modules["edited_thing"]
+    sources._sources.cache_clear()
+    importlib.invalidate_caches()
+    thing = importlib.import_module("edited_thing").Thing
+    assert thing.factor == 1
+    with pytest.raises(AdvbenchError, match=r"edited_thing\.py: was edited, but Python still runs"):
+        source_sha256(thing)
