@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+import torch
 
 from advbench.datasets.manifest import Row
 from advbench.engines.local import Local
 from advbench.engines.units import Engine, WorkUnit
 from advbench.errors import AdvbenchError
-from advbench.images import mask_sha256
+from advbench.images import mask_sha256, to_unit
+from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.making import (
     Effect,
@@ -31,6 +33,7 @@ from advbench.pipelines.making import (
 from advbench.progress import TaskProgress
 from advbench.shards.reader import Shard, ShardEntry
 from advbench.shards.schema import Settings
+from advbench.sources import is_own
 
 __all__ = [
     "GenerationCounts",
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 SHARD_BYTES = 96 << 20
+_REPEATED = 1e-3  # of probabilities; a GPU sums in no fixed order
 
 
 @dataclass
@@ -86,7 +90,8 @@ def generate(
 
     Raises:
         AdvbenchError: an image that cannot be read, an output folder made with other settings, a
-            damaged shard (without ``repair``), numerics under which attacks are not as strong.
+            damaged shard (without ``repair``), numerics under which attacks are not as strong, a
+            victim that gives another map of the same image each time.
         OSError: the disk is full or the folder read-only; finished shards stay.
     """
     started = time.perf_counter()
@@ -100,6 +105,8 @@ def generate(
         tasks = missing_tasks(job, counts)
         if tasks and job.victim.numerics != "exact":
             counts.agreement = str(check_agreement(job))
+        if tasks and not is_own(type(job.victim)):
+            _check_repeats(job)
         passes = sum(unit.cost for unit in tasks)
 
         def resized(what: str, done: int, total: int) -> None:
@@ -119,6 +126,20 @@ def generate(
     store.write_index()
     counts.seconds = time.perf_counter() - started
     return counts
+
+
+def _check_repeats(job: GenerationJob) -> None:
+    """Refuse a plug-in victim whose maps cannot be repeated, and so neither can its scores."""
+    victim, row = job.victim, job.rows[0]
+    image = torch.from_numpy(victim.fit(job.dataset.image(row)).copy()).permute(2, 0, 1)[None]
+    x = to_unit(image.to(victim.device))
+    with deterministic_mode(victim.network, victim.numerics), torch.inference_mode():
+        first, second = victim.probabilities(x), victim.probabilities(x)
+    if float((first - second).abs().max()) > _REPEATED:
+        raise AdvbenchError(
+            f"victim {victim.name}: gives two maps of the same image ({row.sample_id}) at two "
+            "passes; it must draw no random numbers and keep nothing from pass to pass"
+        )
 
 
 def missing_originals(

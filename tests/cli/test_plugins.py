@@ -131,3 +131,18 @@ def test_a_shadowing_plugin_reaches_other_processes(run, imported) -> None:
 def test_nearest_commands(advbench_command, arguments: str, said: str) -> None:
     ran = advbench_command(*arguments.split())
     assert (ran.code, said in ran.err) == (2, True)
+
+
+def test_a_victim_that_draws_its_maps_is_refused(
+    imported, tmp_path, monkeypatch, advbench_command
+) -> None:
+    """Its scores cannot be repeated."""
+    monkeypatch.chdir(tmp_path)
+    source = Path(__file__).with_name("toy_victim.py").read_text()
+    kept, drawn = "return self.network(", "return images.new_empty(()).normal_() + self.network("
+    (tmp_path / "drawing_victim.py").write_text(source.replace(kept, drawn))
+    data = ("--attack", "fgsm", "--dataset", "mine", "--out", imported)
+    own = ("--plugin", "drawing_victim:ToyVictim", "--victim", "toy", "--weights", "random")
+    ran = advbench_command("generate", *data, *own)
+    assert ran.code == 2
+    assert "victim toy: gives two maps of the same image (mine/" in ran.err
