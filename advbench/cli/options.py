@@ -66,7 +66,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -
     numbers = []
     for part in _split(ctx, param, value):
         try:
-            number = float(part)
+            number = float(part if "_" not in part else "")  # Python takes 1_0 for ten
         except ValueError:
             raise click.BadParameter(f"{part!r} is not a number", ctx, param) from None
         numbers.append(int(number) if number.is_integer() else number)

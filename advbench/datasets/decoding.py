@@ -47,7 +47,8 @@ def decode_image(path: Path) -> DecodedImage:
     Alpha is composited over white (dropping it would expose hidden colours), grey and palette
     images are expanded, 16-bit grey keeps its high byte. EXIF orientation is not applied, as
     masks are drawn on stored pixels. What was done stands in ``flags``, and what was left alone:
-    a colour profile (``icc``) and an orientation (``exif_orientation``).
+    a colour profile (``icc``), an orientation (``exif_orientation``) and further frames or pages
+    (``first_frame``).
 
     Raises:
         AdvbenchError: the file is missing, empty, truncated, too large or no image.
@@ -57,6 +58,8 @@ def decode_image(path: Path) -> DecodedImage:
         try:
             if "icc_profile" in source.info:
                 flags.append("icc")
+            if getattr(source, "n_frames", 1) > 1:
+                flags.append("first_frame")
             if _orientation(source) > 1:
                 flags.append("exif_orientation")
             if mode in ("RGBA", "LA", "PA") or "transparency" in source.info:

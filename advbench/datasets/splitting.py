@@ -29,7 +29,7 @@ def split_folder(
     Raises:
         AdvbenchError: parts that do not fit, an expression that is none or that matches nothing.
     """
-    if train <= 0 or val < 0 or train + val >= 1:
+    if not (train > 0 and val >= 0 and train + val < 1):
         raise AdvbenchError(
             f"--train {train:g} --val {val:g}: take parts above 0 whose sum is below 1"
         )

@@ -43,6 +43,7 @@ def complaint(ran) -> str:
             "target; the intensity is eps, gradient steps are iterations=20",
         ),
         ("generate --attack pgd --eps x", "'x' is not a number"),
+        ("generate --attack pgd --eps 1_0", "'1_0' is not a number"),
         ("generate --attack pgd --eps -1", "eps: input should be greater than or equal to 0"),
         ("generate --attack pgd --eps 1,1.0 --set alpha=eps/0", "alpha: must be grey levels above"),
         ("generate --attack cw --steps 2.5", "steps: input should be a valid integer"),

@@ -128,6 +128,15 @@ def test_exif_orientation_is_left_alone(tmp_path: Path) -> None:
     assert np.array_equal(decode_image(path).pixels, picture())
 
 
+def test_further_frames_are_told(tmp_path: Path) -> None:
+    """An animation or a file of several pages is read as its first picture."""
+    more = {"save_all": True, "append_images": [PillowImage.fromarray(255 - picture())]}
+    for name in ("x.png", "x.tiff"):
+        decoded = decode_image(save(tmp_path / name, picture(), **more))
+        assert np.array_equal(decoded.pixels, picture())
+        assert decoded.flags == ("first_frame",)
+
+
 def test_colour_profile_is_recorded_not_applied(tmp_path: Path) -> None:
     """A profile changes no value and leaves a flag."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()

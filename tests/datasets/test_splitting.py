@@ -91,6 +91,8 @@ def test_groups_are_connected_components(sets):
     [
         (0.0, 0.1, None, "--train 0"),
         (0.9, 0.1, None, "below 1"),
+        (float("nan"), 0.1, None, "--train nan"),
+        (0.5, float("nan"), None, "--val nan"),
         (0.5, 0.1, "(", "no regular expression"),
         (0.5, 0.1, "xyz", "matches nothing in 40 names"),
     ],
