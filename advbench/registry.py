@@ -211,6 +211,26 @@ ATTACKS = Registry(
         "noise": Entry(
             "advbench.attacks.noise:Noise", "random signs: the control of every attack", ON_DEMAND
         ),
+        "regrain": Entry(
+            "advbench.attacks.counter_forensics:Regrain",
+            "counter-forensics: denoise, then grain alike everywhere",
+            ON_DEMAND,
+        ),
+        "seamblur": Entry(
+            "advbench.attacks.counter_forensics:SeamBlur",
+            "counter-forensics: blur around the forgery's border",
+            ON_DEMAND,
+        ),
+        "recompress": Entry(
+            "advbench.attacks.counter_forensics:Recompress",
+            "counter-forensics: JPEG on a shifted grid",
+            ON_DEMAND,
+        ),
+        "warp": Entry(
+            "advbench.attacks.counter_forensics:Warp",
+            "counter-forensics: a slight smooth warp",
+            ON_DEMAND,
+        ),
         "torchattacks": Entry(
             "advbench.attacks.torchattacks_adapter:TorchAttack",
             "any L∞ attack of that package, by --set method=NAME",
