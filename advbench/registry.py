@@ -211,6 +211,11 @@ ATTACKS = Registry(
         "noise": Entry(
             "advbench.attacks.noise:Noise", "random signs: the control of every attack", ON_DEMAND
         ),
+        "minimal": Entry(
+            "advbench.attacks.minimal:Minimal",
+            "the smallest φ that halves an image's F1, by bisection",
+            ON_DEMAND,
+        ),
         "regrain": Entry(
             "advbench.attacks.counter_forensics:Regrain",
             "counter-forensics: denoise, then grain alike everywhere",
