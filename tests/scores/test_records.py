@@ -126,6 +126,16 @@ def test_key(tmp_path: Path) -> None:
     assert len(read_records(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("change", [{}, {"f1": 0.99}])
+def test_records_that_another_program_wrote_anew_are_refused(tmp_path: Path, change: dict) -> None:
+    """As pandas does, which keeps no sum: nobody can tell what else it changed."""
+    path = path_of(tmp_path, "d", "v", "original", defense="none")
+    write_records(path, [record("a")], "key")
+    pd.read_parquet(path).assign(**change).to_parquet(path)
+    assert "damaged records; remove the file and run advbench evaluate again" in refused(tmp_path)
+    assert not has_key(path, "key")
+
+
 def test_foreign_parquet_has_no_key(tmp_path: Path) -> None:
     """A file that somebody else wrote is not taken for ours."""
     pd.DataFrame({"f1": [1.0]}).to_parquet(tmp_path / "x.parquet")
