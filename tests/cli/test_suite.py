@@ -59,6 +59,11 @@ def test_plan_then_run_then_nothing_is_left(advbench_command, suite, imported):
     assert report["runs"][1]["took"] == took
     shown = advbench_command("plan", suite, *PLUGIN, "--out", imported)
     assert "can finish: 0 units" in shown.out
+    path = imported / "suites" / "mine.json"
+    path.write_text(path.read_text().replace('"gradients": 50', '"gradients": 51'))
+    ran = advbench_command("run", suite, *PLUGIN, "--out", imported)
+    assert ran.code == 2
+    assert "mine.json: damaged; move it away" in ran.err
 
 
 def test_a_plan_that_cannot_finish_ends_with_one(advbench_command, suite, imported, pictures):

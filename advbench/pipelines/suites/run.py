@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from functools import partial
@@ -105,15 +106,31 @@ def run(
 
 
 def _earlier(path: Path) -> list[dict[str, Any]]:
-    """Runs that are noted already."""
-    try:
-        return list(read_json(path)["runs"])
-    except (AdvbenchError, OSError, ValueError, KeyError, TypeError):
+    """Runs that are noted already.
+
+    Raises:
+        AdvbenchError: the file is not what was written.
+    """
+    if not path.exists():
         return []
+    try:
+        found = read_json(path)
+        runs = list(found["runs"])
+        sound = found.get("sha256") in (None, _sum(runs))
+    except (AdvbenchError, ValueError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise AdvbenchError(f"{path}: damaged; move it away, it only tells of earlier runs")
+    return runs
+
+
+def _sum(runs: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(runs, sort_keys=True).encode()).hexdigest()
 
 
 def _note(path: Path, runs: list[dict[str, Any]]) -> None:
-    write_atomically(path, json.dumps({"runs": runs}, indent=2).encode())
+    text = json.dumps({"runs": runs, "sha256": _sum(runs)}, indent=2)
+    write_atomically(path, text.encode())
 
 
 def _same(victim: Victim, identity: dict[str, str]) -> Victim:
