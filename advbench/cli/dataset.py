@@ -16,6 +16,7 @@ from advbench.files import user_path
 
 if TYPE_CHECKING:
     from advbench.datasets.builtin.editions import Edition
+    from advbench.datasets.importing.layouts.layout import Found
 
 
 @click.group(cls=Group)
@@ -107,9 +108,9 @@ def _write(edition: Edition, folder: Path) -> int:
 @dataset.command("import")
 @click.argument("layout")
 @click.argument("path", type=UserPath())
-@click.option("--name", help="Its name from now on: a-z, 0-9 and _.  [LAYOUT, of the five]")
-@click.option("--images", help="Glob of the images, relative to PATH (folder).")
-@click.option("--masks", help="Glob of the masks, relative to PATH (folder).")
+@click.option("--name", help="Its name from now on: a-z, 0-9 and _.  [LAYOUT, of a published one]")
+@click.option("--images", help="Glob relative to PATH (folder), or a column (huggingface).")
+@click.option("--masks", help="Likewise of the masks.")
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test"]),
@@ -125,7 +126,7 @@ def _write(edition: Edition, folder: Path) -> int:
 @click.option(
     "--redistribution",
     type=click.Choice(["yes", "no", "research-only"]),
-    help="Whether its images may be passed on; export heeds it  [unknown; of the five: no].",
+    help="Whether its images may be passed on; export heeds it  [unknown; of a published one: no].",
 )
 @click.option("--allow-exclude", is_flag=True, help="Leave out what is at fault, and go on.")
 @out_option
@@ -148,9 +149,12 @@ def import_(
 ) -> None:
     """Import the dataset that lies in PATH, as it was downloaded.
 
-    LAYOUT is casiav1, casiav2, columbia, imd20, misd (docs/datasets.md says what each looks like);
-    folder: PATH holds Tp and Gt, or images and masks, or what two globs match, an image and its
-    mask sharing a stem (the mask's may end in _gt or _mask); or imdlbenco: PATH is a JSON list.
+    LAYOUT is casiav1, casiav2, columbia, imd20, misd, nist16, coverage, dso1, korus, cocoglide,
+    autosplice75, autosplice90, autosplice100 (docs/datasets.md says what each looks like); folder:
+    PATH holds Tp and Gt, or images and masks, or what two globs match, an image and its mask
+    sharing a stem (the mask's may end in _gt or _mask); imdlbenco: PATH is a JSON list; or
+    huggingface: PATH is a folder of Parquet files or of images with metadata.csv, or a name on
+    the hub, with columns image and mask.
 
     Originals are left as they are: manifest, repaired masks and import_report.json are written
     below --out, and --dataset NAME then works everywhere.
@@ -161,6 +165,7 @@ def import_(
     advbench dataset import folder ~/forged --name mine
     advbench dataset import folder ~/forged --name mine --images 'fake/*' --masks 'gt/*.png'
     advbench dataset import imdlbenco ~/lists/test.json --name mine
+    advbench dataset import huggingface ~/opensdi/data --name opensdi --allow-exclude
     """
     from advbench.cli.importing import show_faults, show_report
     from advbench.datasets.importing.importing import check_name, import_found
@@ -168,16 +173,21 @@ def import_(
     from advbench.datasets.importing.problems import ImportRefusedError
     from advbench.pipelines.load import remember_import
 
-    layouts.check_layout(layout)
+    layouts.check_options(layout, images, masks, inverted=inverted, mask_suffix=mask_suffix)
     if name is None and layout not in layouts.DATASETS:
         raise AdvbenchError(f"layout {layout} needs a name for the dataset; add --name NAME")
     name = layout if name is None else name
     check_name(name)
-    found = layouts.find(layout, path, images, masks, inverted=inverted, mask_suffix=mask_suffix)
+    folder = out / "datasets" / name
+    if layout == "huggingface":
+        found = _unpacked(path, folder, images, masks)
+    else:
+        found = layouts.find(
+            layout, path, images, masks, inverted=inverted, mask_suffix=mask_suffix
+        )
     wanted = None
     if listed:
         found, wanted = layouts.restrict(found, listed, allow_exclude)
-    folder = out / "datasets" / name
     beside = sorted(folder.parent.iterdir()) if folder.parent.is_dir() else []
     others = [one for one in beside if one != folder and (one / "dataset.json").is_file()]
     try:
@@ -199,10 +209,30 @@ def import_(
             click.echo(json.dumps(error.report, indent=2))
         show_faults(error.faults)
         raise
+    finally:
+        if layout == "huggingface":
+            _discard_unpacked(folder)
     if as_json:
         click.echo(json.dumps(done.report, indent=2))
     else:
         show_report(done.report, folder)
+
+
+def _unpacked(path: Path, folder: Path, images: str | None, masks: str | None) -> Found:
+    """Write the images of a dataset of Hugging Face as files, which an import reads."""
+    from advbench.datasets.importing.layouts.huggingface import unpack
+
+    if (folder / "dataset.json").exists():
+        raise AdvbenchError(f"{folder}: a dataset of that name is there; take another --name")
+    with Progress() as progress:
+        counting = progress.counting("unpacking", "images")
+        return unpack(str(path), folder, images or "image", masks or "mask", progress=counting)
+
+
+def _discard_unpacked(folder: Path) -> None:
+    from advbench.datasets.importing.layouts.huggingface import discard
+
+    discard(folder)
 
 
 @dataset.command()

@@ -89,7 +89,7 @@ def import_found(
     examined: list[Examined] = []
     total = len(found.candidates)
     progress(0, total)
-    for one in _examined(found, name, split or "test"):
+    for one in _examined(found, name, split):
         examined.append(one)
         progress(len(examined), total)
     faults = [
@@ -124,14 +124,17 @@ def import_found(
     return Imported(info, excluded, report)
 
 
-def _examined(found: Found, name: str, split: Split) -> Iterator[Examined]:
+def _examined(found: Found, name: str, split: Split | None) -> Iterator[Examined]:
     """Candidates in order, decoded by a few threads that are never far ahead."""
     threads = min(_MAX_THREADS, os.cpu_count() or 1)
     waiting: deque[Future[list[Examined]]] = deque()
 
     def batch(start: int) -> list[Examined]:
         candidates = found.candidates[start : start + _BATCH]
-        return [examine(found.root, candidate, name, split) for candidate in candidates]
+        return [
+            examine(found.root, candidate, name, split or candidate.split or "test")
+            for candidate in candidates
+        ]
 
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from advbench.codec import encode_png
 from advbench.datasets.decoding import decode_gray, decode_image
@@ -14,6 +15,8 @@ from advbench.datasets.importing.problems import ProblemError
 from advbench.images import Mask
 
 UNION = "union>127"
+# Forged is black, or whatever is not black: by the authors' own conventions.
+BLACK, NOT_BLACK = "gray<128", "gray>10"
 # Of Columbia's two cameras, the green one is the forgery; red where the user says so.
 COLUMBIA_GREEN, COLUMBIA_RED = "columbia-green-v1", "columbia-red-v1"
 _PALETTE = ((255, 0, 0), (0, 255, 0), (200, 0, 0), (0, 200, 0))
@@ -52,7 +55,7 @@ def read_mask(files: tuple[Path, ...], rule: str) -> ReadMask:
     for file in files:
         gray = decode_gray(file)
         levels |= cv2.calcHist([gray], [0], None, [256], [0, 256]).ravel() > 0
-        mask = gray > 127
+        mask = _by_level(gray, rule)
         if union is not None and union.shape != mask.shape:
             first, this = files[0], file
             raise ProblemError(
@@ -75,6 +78,13 @@ def repaired(mask: Mask, fix: str) -> Mask:
 def as_png(mask: Mask) -> bytes:
     """A lossless file of levels 0 and 255."""
     return encode_png(mask.astype(np.uint8) * np.uint8(255), level=6)
+
+
+def _by_level(gray: npt.NDArray[np.uint8], rule: str) -> Mask:
+    """Apply a rule such as ``gray>127``, ``union>127`` or ``gray<128``."""
+    if "<" in rule:
+        return gray < int(rule.partition("<")[2])
+    return gray > int(rule.partition(">")[2])
 
 
 def _colour_coded(file: Path, rule: str) -> ReadMask:

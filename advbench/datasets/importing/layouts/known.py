@@ -6,14 +6,15 @@ import importlib
 from dataclasses import replace
 from pathlib import Path
 
+from advbench.datasets.importing.layouts.declared import RULES
 from advbench.datasets.importing.layouts.layout import Candidate, Found
 from advbench.datasets.importing.stems import read_lines, spellings
 from advbench.errors import AdvbenchError, did_you_mean
 from advbench.texts import same_name
 
 # Those that are published datasets and so have a name of their own, then ways files may lie.
-DATASETS = ("casiav1", "casiav2", "columbia", "imd20", "misd")
-LAYOUTS = (*DATASETS, "folder", "imdlbenco")
+DATASETS = ("casiav1", "casiav2", "columbia", "imd20", "misd", "nist16", *RULES)
+LAYOUTS = (*DATASETS, "folder", "imdlbenco", "huggingface")
 
 
 def check_layout(name: str) -> None:
@@ -25,6 +26,30 @@ def check_layout(name: str) -> None:
     if name in LAYOUTS:
         return
     raise AdvbenchError(f"unknown layout {name!r}; {did_you_mean(name, LAYOUTS)}")
+
+
+def check_options(
+    layout: str,
+    images: str | None = None,
+    masks: str | None = None,
+    *,
+    inverted: Path | None = None,
+    mask_suffix: str | None = None,
+) -> None:
+    """Refuse an unknown layout, and options of another one.
+
+    Raises:
+        AdvbenchError: names the option and where it belongs.
+    """
+    check_layout(layout)
+    if (images or masks) and layout not in ("folder", "huggingface"):
+        raise AdvbenchError(
+            f"--images and --masks are options of folder and huggingface, not of {layout}"
+        )
+    if mask_suffix and layout != "folder":
+        raise AdvbenchError(f"--mask-suffix is an option of folder, not of {layout}")
+    if inverted and layout != "columbia":
+        raise AdvbenchError(f"--inverted is an option of columbia, not of {layout}")
 
 
 def find(
@@ -41,13 +66,11 @@ def find(
     Raises:
         AdvbenchError: an unknown layout, an option of another one, or what the layout refuses.
     """
-    check_layout(layout)
-    if (images or masks or mask_suffix) and layout != "folder":
-        raise AdvbenchError(
-            f"--images, --masks and --mask-suffix are options of folder, not of {layout}"
-        )
-    if inverted and layout != "columbia":
-        raise AdvbenchError(f"--inverted is an option of columbia, not of {layout}")
+    check_options(layout, images, masks, inverted=inverted, mask_suffix=mask_suffix)
+    if layout == "huggingface":
+        raise AdvbenchError(f"layout {layout} is unpacked into files first, see its module")
+    if layout in RULES:
+        return RULES[layout].find(path)
     module = importlib.import_module(f"advbench.datasets.importing.layouts.{layout}")
     options: dict[str, object] = {}
     if layout == "folder":

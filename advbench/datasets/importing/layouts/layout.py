@@ -10,7 +10,7 @@ from typing import Literal
 from advbench.datasets.decoding import MASK_RULE
 from advbench.datasets.importing.defects import Defect
 from advbench.datasets.importing.problems import Problem
-from advbench.datasets.manifest import Kind
+from advbench.datasets.manifest import Kind, Split
 from advbench.errors import AdvbenchError
 
 UNKNOWN_LICENCE = {"id": "unknown", "redistribution": "no"}
@@ -73,6 +73,7 @@ class Candidate:
         name: what its sample id is made from; the file's stem where empty.
         sources: the photographs that it was made from, as far as names tell.
         matched: how its mask was found.
+        split: of this image, where the dataset says so.
         defect: what the project's table says of it.
         problem: why it cannot be imported, where that is known before it is decoded.
     """
@@ -85,6 +86,7 @@ class Candidate:
     sources: tuple[str, ...] = ()
     mask_rule: str = MASK_RULE
     matched: str = "name"
+    split: Split | None = None
     defect: Defect | None = None
     problem: Problem | None = None
 
