@@ -193,6 +193,11 @@ class Victim(ABC):
         """The side of the square it sees, None where it works at native size."""
         return self.working_sides.get(self.size)
 
+    @property
+    def tile_side(self) -> int | None:
+        """The side of the tiles that a larger image is cut into, None where it is seen whole."""
+        return None
+
     def fit(self, image: Image) -> Image:
         """Bring a native uint8 image to the working size; what is attacked and stored is this."""
         side = self.working_side

@@ -214,6 +214,9 @@ def _show(planned: Plan) -> None:
             f"{stage.bytes / 1e9:.3f}",
         )
     console.print(table)
+    for stage in planned.stages:
+        if stage.sizes:
+            console.print(f"{stage.victim} on {stage.dataset}: {stage.sizes}", highlight=False)
     if planned.faults:
         faults = Table()
         faults.add_column("where", overflow="fold")

@@ -30,6 +30,7 @@ from advbench.pipelines.making import (
     originals_settings,
     settings_of,
 )
+from advbench.pipelines.sizes import check_memory
 from advbench.progress import TaskProgress
 from advbench.shards.reader import Shard, ShardEntry
 from advbench.shards.schema import Settings
@@ -89,9 +90,9 @@ def generate(
         engine: where units run; in this process by default.
 
     Raises:
-        AdvbenchError: an image that cannot be read, an output folder made with other settings, a
-            damaged shard (without ``repair``), numerics under which attacks are not as strong, a
-            victim that gives another map of the same image each time.
+        AdvbenchError: an image that cannot be read or that memory cannot hold, an output folder
+            made with other settings, a damaged shard (without ``repair``), numerics under which
+            attacks are not as strong, a victim that gives another map of the same image each time.
         OSError: the disk is full or the folder read-only; finished shards stay.
     """
     started = time.perf_counter()
@@ -103,6 +104,7 @@ def generate(
     try:
         originals = missing_originals(job, counts)
         tasks = missing_tasks(job, counts)
+        check_memory(job.victim, [row for unit in tasks for row in unit.payload.rows])
         if tasks and job.victim.numerics != "exact":
             counts.agreement = str(check_agreement(job))
         if tasks and not is_own(type(job.victim)):

@@ -39,6 +39,13 @@ class Fitting:
         """The square that images are resized to before they are attacked, None for native size."""
         return None if self.pad else self.side
 
+    @property
+    def tile_side(self) -> int | None:
+        """The side of tiles of a larger image, None where it is seen whole or resized."""
+        if self.side is None:
+            return self.tile
+        return self.side if self.pad else None
+
     def run(self, network: Network, images: Tensor) -> Tensor:
         """Logits N×1×H×W of images N×3×H×W, where ``network`` takes only what fits."""
         if self.side is None:

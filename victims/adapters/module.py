@@ -119,6 +119,10 @@ class ModuleVictim(Victim):
     def working_side(self) -> int | None:
         return self.reading.fitting.working_side
 
+    @property
+    def tile_side(self) -> int | None:
+        return self.reading.fitting.tile_side
+
     def logits(self, images: Tensor) -> Tensor:
         """float [0, 1] N×3×H×W of any sides → logits N×1×H×W.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from advbench.victims.base import PLAIN_OBJECTIVE, Depth, Size, Victim
 from advbench.victims.ifosn.network import SIZES, ScseUnet
-from advbench.victims.ifosn.tiling import tiled_logits
+from advbench.victims.ifosn.tiling import SIDE, tiled_logits
 
 SMALLEST = 3  # pixels that the first pooling asks for; less is padded by repeating the border
 
@@ -31,6 +31,10 @@ class IFOSN(Victim):
     @classmethod
     def build_network(cls, size: Size) -> nn.Module:
         return ScseUnet(SIZES[size])
+
+    @property
+    def tile_side(self) -> int | None:
+        return SIDE
 
     def logits(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]

@@ -28,6 +28,7 @@ from advbench.pipelines.cells import Cell, cells_before
 from advbench.pipelines.pending import find_pending
 from advbench.pipelines.provenance import device_name, victim_identity
 from advbench.pipelines.scoring import Scorer
+from advbench.pipelines.sizes import check_memory
 from advbench.pipelines.suites.probe import probe
 from advbench.pipelines.suites.suite import Suite
 from advbench.progress import TaskProgress
@@ -63,6 +64,7 @@ class Stage:
         seconds_per_gradient: measured, the mean over the attacks by their passes.
         attack_seconds, score_seconds: expected.
         bytes: expected, of shards and records.
+        sizes: how the victim takes the largest image, where that is above 1.5 million pixels.
     """
 
     dataset: str
@@ -75,6 +77,7 @@ class Stage:
     attack_seconds: float
     score_seconds: float
     bytes: int
+    sizes: str = ""
 
     @property
     def seconds(self) -> float:
@@ -175,7 +178,11 @@ def make_plan(
         plan.device = device_name(victim.device)
         for dataset in datasets:
             where = f"{name} on {dataset.id}"
-            stage = _tried(where, plan, partial(_stage, suite, dataset, victim, out, plan=plan))
+            stage = _tried(
+                where,
+                plan,
+                partial(_stage, suite, dataset, victim, out, plan=plan, memory=memory),
+            )
             if stage is not None:
                 plan.stages.append(stage)
         progress(f"measuring {name}", number + 1, len(suite.victims))
@@ -236,8 +243,11 @@ def _peak(making: generate.GenerationJob) -> int:
     return held + (1 + variants) * shard
 
 
-def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, *, plan: Plan) -> Stage:
+def _stage(
+    suite: Suite, dataset: Dataset, victim: Victim, out: Path, *, plan: Plan, memory: int | None
+) -> Stage:
     making, scoring = requests(suite, dataset, victim, out)
+    sizes = check_memory(making.victim, making.rows, memory)
     if suite.numerics != "exact":
         check_agreement(making)
     generate.missing_originals(
@@ -275,6 +285,7 @@ def _stage(suite: Suite, dataset: Dataset, victim: Victim, out: Path, *, plan: P
         attack_seconds=attacking + encoding,
         score_seconds=speed.scoring * forwards / len(cells),
         bytes=int(stored) + scored * FILE_BYTES + forwards * RECORD_BYTES,
+        sizes=sizes,
     )
 
 

@@ -1,0 +1,92 @@
+"""The estimate of a gradient pass against what the process really took."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import advbench
+from advbench.errors import AdvbenchError
+from advbench.inference.footprint import footprint
+from advbench.pipelines import sizes
+
+# In a process of its own, whose peak the kernel sets back; nn.Tanh keeps its output.
+MEASURED = """
+import torch, advbench
+from torch import nn
+from advbench.inference.footprint import footprint
+from advbench.memory import resident
+torch.set_num_threads(1)
+layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1), nn.Tanh()]
+victim = advbench.wrap(nn.Sequential(*layers, nn.Conv2d(8, 1, 1)), tile={tile})
+estimate = footprint(victim, 1024, 1280)
+image = torch.rand(1, 3, 1024, 1280, requires_grad=True)
+before = resident("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+torch.autograd.grad(victim.logits(image).mean(), image)
+print(estimate.how, estimate.bytes / (resident("VmHWM") - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("tile", "how"), [(None, "whole"), (512, "tiled")])
+def test_estimate_is_near_what_is_taken(tile, how):
+    command = [sys.executable, "-c", MEASURED.format(tile=tile)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert printed[0] == how
+    assert 0.7 < float(printed[1]) < 2.5
+
+
+class Attention(nn.Module):
+    """Keeps a matrix of all pixels with all pixels."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        small = nn.functional.avg_pool2d(images.mean(1, keepdim=True), 8)
+        flat = small.flatten(2)
+        mixed = torch.softmax(flat.mT @ flat, -1) @ flat.mT
+        return mixed.mT.view_as(small)
+
+
+def test_attention_grows_with_the_square_of_pixels():
+    one, four = (footprint(advbench.wrap(Attention()), side, side).bytes for side in (1024, 2048))
+    assert 12 < four / one < 17
+
+
+def test_resized_victims_hold_the_same_whatever_comes():
+    victim = advbench.wrap(nn.Conv2d(3, 1, 1), side=64)
+    one, other = footprint(victim, 100, 100), footprint(victim, 6000, 4000)
+    assert one == other
+    assert str(one).startswith("resized to 64×64")
+
+
+def row(height: int, width: int) -> Any:
+    return SimpleNamespace(height=height, width=width, image="big.jpg")
+
+
+@pytest.fixture
+def victim(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    layers = [nn.Conv2d(3, 8, 1), nn.Tanh(), nn.Conv2d(8, 1, 1)]
+    return advbench.wrap(nn.Sequential(*layers), name="mine", reentrant=True)
+
+
+def test_what_memory_cannot_hold_is_refused_before_any_pass(victim):
+    needed = footprint(victim, 4000, 6000).bytes
+    rows = [row(100, 100), row(4000, 6000)]
+    assert "largest image 6000×4000 whole" in sizes.check_memory(victim, rows, 4 * needed)
+    with pytest.raises(AdvbenchError, match=r"4 at once; .*: set OMP_NUM_THREADS=2"):
+        sizes.check_memory(victim, rows, 3 * needed - 1)
+    with pytest.raises(AdvbenchError, match=r"big.jpg of 6000×4000 whole, about .* GB a gradient"):
+        sizes.check_memory(victim, rows, needed - 1)
+
+
+def test_ordinary_images_are_not_asked_about(victim, monkeypatch):
+    monkeypatch.setattr(sizes, "footprint", None)
+    assert sizes.check_memory(victim, [row(1000, 1000)], 0) == ""
+    assert sizes.check_memory(victim, [], 0) == ""
