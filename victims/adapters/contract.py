@@ -28,6 +28,7 @@ class Recipe:
     Attributes:
         side: of the square that it takes; None where it takes any size.
         fixed: whether it takes no other side.
+        multiple: what other sides are multiples of.
         pad: whether smaller images are padded to it, rather than resized.
         side_argument: of the constructor, which tells the model its side.
         arguments: of the constructor, so that nothing is downloaded.
@@ -42,6 +43,7 @@ class Recipe:
 
     side: int | None = 512
     fixed: bool = False
+    multiple: int = 1
     pad: bool = False
     side_argument: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -83,6 +85,11 @@ class ContractVictim(PackageVictim):
             if recipe.fixed:
                 raise AdvbenchError(
                     f"victim {name}: takes {chosen}×{chosen} only; leave out @{side}"
+                )
+            if int(side) % recipe.multiple:
+                raise AdvbenchError(
+                    f"victim {name}: takes sides that are multiples of {recipe.multiple}; leave "
+                    f"out @{side}"
                 )
             chosen = int(side)
             if recipe.side_argument:

@@ -17,7 +17,8 @@ RECIPES: dict[str, Recipe] = {
         reentrant=True,
     ),
     "IML_ViT": Recipe(side=1024, pad=True, side_argument="input_size", reentrant=True),
-    "SparseViT": Recipe(side_argument="img_size", reentrant=True),
+    # Its sparse blocks are 32 tokens of 16 pixels.
+    "SparseViT": Recipe(multiple=512, side_argument="img_size", reentrant=True),
     # An empty path rather than none, which os.path.isfile refuses.
     "PSCC_Net": Recipe(
         side=256, side_argument="input_size", arguments={"pretrain_path": ""}, reentrant=True

@@ -128,6 +128,7 @@ def test_a_model_without_gradients_gives_maps_alone():
         ("imdlbenco:Cat_Net", "coefficients and quantisation tables of a JPEG file"),
         ("forensichub:DTD", "coefficients and quantisation tables of a JPEG file"),
         ("imdlbenco:Mesorch@256", "takes 512.512 only; leave out @256$"),
+        ("imdlbenco:SparseViT@768", "multiples of 512; leave out @768$"),
         ("imdlbenco:Mine@big", "@ is followed by a number of pixels$"),
         ("imdlbenco:Nobody", "IMDLBenCo has no model 'Nobody'; there are Classifier, IML_ViT"),
         ("forensichub:Nobody", r"ForensicHub cannot build it \(KeyError: 'Nobody'\)$"),
