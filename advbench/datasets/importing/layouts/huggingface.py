@@ -16,7 +16,7 @@ from advbench.datasets.importing.problems import Problem
 from advbench.datasets.manifest import Split
 from advbench.errors import AdvbenchError, first_line
 from advbench.files import temporary_folder
-from advbench.progress import Count
+from advbench.progress import CountProgress
 
 LAYOUT = Layout(name="huggingface", title="a dataset of Hugging Face")
 ORIGINALS = "originals"
@@ -30,7 +30,7 @@ def unpack(
     image: str = "image",
     mask: str = "mask",
     *,
-    progress: Count = lambda done, total: None,
+    progress: CountProgress = lambda done, total: None,
 ) -> Found:
     """Write the images and masks of a dataset into ``folder/originals``.
 
