@@ -1,4 +1,4 @@
-"""What one GPU does: a gradient of each full victim at each numerics and batch, Table III from it.
+"""Time one GPU: a gradient of each full victim at each numerics and batch, Table III from it.
 
     python benchmarks/gpu_check.py [--device cuda] [--seconds 330] [--csv PATH]
 
@@ -68,12 +68,12 @@ def main(
             for batch in batches:
                 about = {"victim": name, "numerics": mode, "batch": batch}
                 if time.monotonic() > until:
-                    rows.append(about | _told("no time"))
+                    rows.append(about | _note("no time"))
                     continue
                 try:
                     found = measured(victim, batch, repeats)
                 except torch.OutOfMemoryError:
-                    found = _told("does not fit")
+                    found = _note("does not fit")
                 rows.append(about | found)
                 gc.collect()
                 if torch.cuda.is_available():
@@ -87,7 +87,7 @@ def main(
     )
 
 
-def _told(why: str) -> dict[str, Any]:
+def _note(why: str) -> dict[str, Any]:
     return dict.fromkeys(("side", "ms", "repeatable", "alone", "hours", "hours_8"), "") | {
         "note": why
     }

@@ -121,7 +121,7 @@ def _state(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _fault(content: Any) -> str | None:
-    """Why this is no state_dict, None where it is one."""
+    """Say why this is no state_dict, None where it is one."""
     if not isinstance(content, dict):
         return f"its content is of type {type(content).__name__}"
     if not content:

@@ -65,16 +65,16 @@ _ended = threading.Lock()
 
 def _raise(number: int, frame: FrameType | None) -> None:
     for each in _SIGNALS:
-        signal.signal(each, _leave_to_watch)  # what is cleaned up now is cleaned up undisturbed
+        signal.signal(each, _ignore)  # what is cleaned up now is cleaned up undisturbed
     raise Stopped(number)
 
 
-def _leave_to_watch(number: int, frame: FrameType | None) -> None:
-    """Do nothing: :func:`_watch` has seen it."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing: :func:`_watch` handles it."""
 
 
 def _watch(incoming: socket.socket) -> None:
-    """In a thread of its own, which runs also while the main one is in a kernel."""
+    """Wait for signals in a thread of its own, which runs while the main one is in a kernel too."""
     first = incoming.recv(1)
     if not first:
         return

@@ -86,7 +86,7 @@ def main() -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     for stream in (sys.stdout, sys.stderr):
-        _takes_any_text(stream)
+        _accept_any_text(stream)
     try:
         with prompt_end():
             code = cli.main(arguments, prog_name="advbench", standalone_mode=False)
@@ -105,12 +105,12 @@ def main() -> NoReturn:
     except AdvbenchError as error:
         _fail(str(error), 2, debug)
     except (Exception, SystemExit) as error:
-        _fail(*_told(error), debug)
+        _fail(*_message_and_code(error), debug)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _told(error: Exception | SystemExit) -> tuple[str, int]:
-    """The message and the exit code of an error that nobody foresaw."""
+def _message_and_code(error: Exception | SystemExit) -> tuple[str, int]:
+    """Give the message and the exit code of an unforeseen error."""
     # By name: PyTorch's own error is not worth importing it for.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return OUT_OF_MEMORY, 2
@@ -124,7 +124,7 @@ def _told(error: Exception | SystemExit) -> tuple[str, int]:
 
 
 def _stop(error: BaseException, debug: bool) -> NoReturn:
-    """End after Ctrl-C or SIGTERM; click's Abort has what it was as its cause."""
+    """End after Ctrl-C or SIGTERM, which click's Abort has as its cause."""
     cause = error.__cause__ if isinstance(error, click.Abort) else error
     message = next(iter(getattr(cause, "__notes__", [])), MESSAGE)
     if isinstance(cause, Stopped):
@@ -134,7 +134,7 @@ def _stop(error: BaseException, debug: bool) -> NoReturn:
     _fail(message, 130, debug)
 
 
-def _takes_any_text(stream: TextIO) -> None:
+def _accept_any_text(stream: TextIO) -> None:
     """Print what a terminal's encoding lacks as ``?``, and bytes of file names as they are."""
     if isinstance(stream, io.TextIOWrapper):
         utf = stream.encoding.lower().startswith("utf")

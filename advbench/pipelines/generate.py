@@ -22,9 +22,9 @@ from advbench.images import mask_sha256, to_unit
 from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.agreement import check_agreement
 from advbench.pipelines.making import (
+    AttackTask,
     Effect,
     GenerationJob,
-    Task,
     make_adversarial,
     make_originals,
     originals_settings,
@@ -183,7 +183,7 @@ def missing_originals(
     return units
 
 
-def missing_tasks(job: GenerationJob, counts: GenerationCounts) -> list[WorkUnit[Task]]:
+def missing_tasks(job: GenerationJob, counts: GenerationCounts) -> list[WorkUnit[AttackTask]]:
     """Find what is to be done: per attack and shard, intensities that miss the same images
     together; what is there is counted in ``counts``."""
     units = []
@@ -212,7 +212,7 @@ def missing_tasks(job: GenerationJob, counts: GenerationCounts) -> list[WorkUnit
                         f"{attack.label} on {len(rows)} images",
                         (*parts, *(row.sample_id for row in rows)),
                         part.passes() * len(rows),
-                        Task(part, rows),
+                        AttackTask(part, rows),
                     )
                 )
     return units

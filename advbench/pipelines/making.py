@@ -65,7 +65,7 @@ class GenerationJob:
 
 
 @dataclass(frozen=True)
-class Task:
+class AttackTask:
     """One attack at the intensities that are missing, on some images of one shard."""
 
     attack: Attack
@@ -164,7 +164,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Made:
+class TaskCounts:
     """Count what a task came to: adversarial images, passes, and per variant its effect."""
 
     images: int
@@ -196,7 +196,7 @@ class _Passes:
         self.add(self._left)
 
 
-def make_adversarial(job: GenerationJob, task: Task, advance: Advance) -> Made:
+def make_adversarial(job: GenerationJob, task: AttackTask, advance: Advance) -> TaskCounts:
     """Attack the images of a task and write a shard a variant; reports passes."""
     attack, victim = task.attack, job.victim
     originals = job.store.originals(job.name, victim.space)
@@ -245,7 +245,7 @@ def make_adversarial(job: GenerationJob, task: Task, advance: Advance) -> Made:
         settings = settings_of(job, attack, intensity)
         own = records[attack.variant_name(intensity)]
         job.store.add(settings, own, made, _place(job, task.rows))
-    return Made(len(task.rows) * len(attack.intensities), passes, effects)
+    return TaskCounts(len(task.rows) * len(attack.intensities), passes, effects)
 
 
 @dataclass(frozen=True)

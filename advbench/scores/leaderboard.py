@@ -227,7 +227,7 @@ class _Victim:
         return undefended or {r["static_sha256"] for r in whole}
 
     def _not_comparable(self, key: DefenseKey, row: dict[str, Any], pixels: set[str]) -> str:
-        """Why a row cannot be compared with the others; empty where it can."""
+        """Say why a row cannot be compared with the others; empty where it can."""
         if self.parts[key].defense_spec.nunique() > 1:
             return "its records come from two networks"
         if self.lacking[key]:
@@ -282,7 +282,7 @@ def _sha256(lines: Sequence[str]) -> str:
 
 
 def _not_ranked(row: dict[str, Any]) -> str:
-    """Why a row that can be compared has no rank; empty where it has one."""
+    """Say why a row that can be compared has no rank; empty where it has one."""
     low = row["worst_mcc"] if math.isnan(row["worst_mcc_low"]) else row["worst_mcc_low"]
     if not round(low, _DIGITS) > FLOOR:
         return "not told apart from a map that knows nothing"

@@ -74,7 +74,7 @@ def verify(root: Path, progress: CountProgress = lambda done, total: None) -> Re
         try:
             identities += _check_images(entry, originals[_pictures(entry)])
         except AdvbenchError as error:
-            report.unsound.append((name, _told(error, entry.path)))
+            report.unsound.append((name, _message(error, entry.path)))
         for sample_id in entry.sample_ids:
             other = places.setdefault((entry.settings.sha256, sample_id), name)
             if other != name:
@@ -93,7 +93,7 @@ def _sound_heads(root: Path, paths: list[Path], report: Report) -> list[ShardEnt
         try:
             entry = entry_of(path)
         except AdvbenchError as error:
-            report.unsound.append((name, _told(error, path)))
+            report.unsound.append((name, _message(error, path)))
             continue
         if path.parent != root / entry.settings.folder:
             problem = f"belongs into {entry.settings.folder}; move it there, or remove it"
@@ -106,7 +106,7 @@ def _check_index(root: Path, paths: list[Path], entries: list[ShardEntry], repor
     try:
         rows = read_index(root)
     except AdvbenchError as error:
-        report.unlisted.append((index.FILE, _told(error, root / index.FILE)))
+        report.unlisted.append((index.FILE, _message(error, root / index.FILE)))
         return
     present = {path.relative_to(root).as_posix() for path in paths}
     for name in sorted(rows.keys() - present):
@@ -155,7 +155,7 @@ def _check_images(entry: ShardEntry, originals: Originals) -> list[str]:
     return lines
 
 
-def _told(error: AdvbenchError, path: Path) -> str:
+def _message(error: AdvbenchError, path: Path) -> str:
     """The error without its path, which stands before it already."""
     text = str(error).removeprefix(f"{path}: ")
     if isinstance(error, DamagedShardError):

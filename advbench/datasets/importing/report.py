@@ -57,28 +57,11 @@ def build_report(
         "splits": dict(Counter(row.split for row in rows if not row.excluded)),
         "source_groups": len({row.source_group for row in rows if not row.excluded}),
         "masks_found_by": _masks_found_by(examined),
-        "repaired": [
-            {
-                "image": one.row.image,
-                "what": one.repaired,
-                "why": one.candidate.defect.note if one.candidate.defect else "",
-            }
-            for one in examined
-            if one.repaired
-        ],
+        "repaired": _repaired(examined),
         "masks_made": dict(
             Counter(one.row.mask_rule for one in examined if one.mask_png and not one.repaired)
         ),
-        "excluded": [
-            {
-                "image": one.row.image,
-                "check": one.problem.check,
-                "value": one.problem.value,
-                "known": one.known,
-            }
-            for one in examined
-            if one.problem
-        ],
+        "excluded": _excluded(examined),
         "faults": [fault_as_json(fault) for fault in faults],
         "orphan_masks": [mask.relative_to(found.root).as_posix() for mask in found.orphans],
         "ignored": [
@@ -95,6 +78,31 @@ def build_report(
         ]
         + _of_the_whole(examined),
     }
+
+
+def _repaired(examined: Sequence[Examined]) -> list[dict[str, str]]:
+    return [
+        {
+            "image": one.row.image,
+            "what": one.repaired,
+            "why": one.candidate.defect.note if one.candidate.defect else "",
+        }
+        for one in examined
+        if one.repaired
+    ]
+
+
+def _excluded(examined: Sequence[Examined]) -> list[dict[str, Any]]:
+    return [
+        {
+            "image": one.row.image,
+            "check": one.problem.check,
+            "value": one.problem.value,
+            "known": one.known,
+        }
+        for one in examined
+        if one.problem
+    ]
 
 
 def fault_as_json(fault: Fault) -> dict[str, str]:
