@@ -18,8 +18,8 @@ VERBS = ["--help", "list", "generate --help", "list --json"]
 def test_any_terminal(encoding: str, tmp_path: Path) -> None:
     """What it lacks is shown as a question mark; a table too."""
     script = (
-        "import sys; from advbench.cli.main import cli, _takes_any_text\n"
-        "_takes_any_text(sys.stdout)\n"
+        "import sys; from advbench.cli.main import cli, _accept_any_text\n"
+        "_accept_any_text(sys.stdout)\n"
         "for verb in sys.argv[1:]: cli.main(verb.split(), standalone_mode=False)\n"
         "from rich.console import Console; from rich.table import Table\n"
         "table = Table('φ–'); table.add_row('→ ö'); Console().print(table)\n"
