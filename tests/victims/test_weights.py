@@ -120,12 +120,19 @@ def test_victim_is_frozen(victim):
     assert not any(p.requires_grad for p in victim.network.parameters())
 
 
-def test_shipped_weights_are_those_of_their_card():
-    path = builtin_path("ifosn", "small")
+SHIPPED = [
+    (path.stem.partition("-")[0], "builtin2" if "builtin2" in path.stem else "builtin")
+    for path in sorted(builtin_path("ifosn", "small").parent.glob("*.safetensors"))
+]
+
+
+@pytest.mark.parametrize(("name", "source"), SHIPPED)
+def test_shipped_weights_are_those_of_their_card(name, source):
+    path = builtin_path(name, "small", source)
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    victim = advbench.load_victim("ifosn")
-    assert (victim.size, victim.weights.label) == ("small", "builtin")
+    victim = advbench.load_victim(name, weights=source)
+    assert (victim.size, victim.weights.label) == ("small", source)
     assert victim.weights.sha256 == card["sha256"]
     assert sum(p.numel() for p in victim.network.parameters()) == card["parameters"]
 
