@@ -35,7 +35,7 @@ def kills(
             out = place.folder / verb / str(number) / "out"
             shutil.copytree(base, out)
             found["tried"] += 1
-            dies_at = rng.randrange(syncs) if number % 2 else None
+            dies_at = rng.randrange(syncs) if number % 2 and syncs else None  # export syncs none
             child = place.start(place.command(verb, out), dies_at=dies_at)
             if dies_at is None:
                 time.sleep(rng.random() * seconds)
