@@ -118,13 +118,35 @@ def test_what_it_lacks_is_named(scored, tmp_path, toy, advbench_command):
 def test_in_a_browser(scored, toy, tmp_path, advbench_command):
     """The script runs under the page's own policy, from a file."""
     assert advbench_command("report", "--out", scored, *toy[:2]).code == 0
+    address = (scored / "report" / "index.html").as_uri()
+    shown = chromium(tmp_path, "--dump-dom", address)
+    assert "45 of 45 rows, page 1 of 1" in shown
+    assert shown.count("aria-sort") > 15
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not shutil.which("chromium") or not shutil.which("pdftotext"),
+    reason="needs chromium and pdftotext",
+)
+def test_printed(scored, toy, tmp_path, advbench_command):
+    """The tables keep their headings, which are buttons on a screen."""
+    assert advbench_command("report", "--out", scored, *toy[:2], "--no-maps").code == 0
+    pdf = tmp_path / "report.pdf"
+    chromium(tmp_path, f"--print-to-pdf={pdf}", (scored / "report" / "index.html").as_uri())
+    text = subprocess.run(
+        ["pdftotext", "-layout", pdf, "-"], capture_output=True, text=True, check=True
+    ).stdout
+    assert re.search(r"defense +victim +weights", text)
+    assert re.search(r"variant +dataset +victim", text)
+    assert "Previous" not in text
+
+
+def chromium(profile, *arguments):
+    """What headless Chromium prints to its output."""
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
     command += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    command += ["--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    address = (scored / "report" / "index.html").as_uri()
-    ran = subprocess.run(
-        [*command, address], capture_output=True, text=True, timeout=120, check=False
-    )
+    command += ["--disable-sync", f"--user-data-dir={profile / 'profile'}", *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert "45 of 45 rows, page 1 of 1" in ran.stdout
-    assert ran.stdout.count("aria-sort") > 15
+    return ran.stdout
