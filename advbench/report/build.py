@@ -125,7 +125,7 @@ def _tiles(records: pd.DataFrame, shards: Sequence[dict[str, Any]]) -> list[tupl
     attacks = set(records.attack) - {"original"}
     defenses = set(records.defense) - {"none"}
     made = sum(row["images"] for row in shards)
-    hours = sum(row["seconds"] for row in shards) / 3600
+    hours = tables.attack_seconds(shards) / 3600
     forged = records.drop_duplicates(["dataset", "sample_id"])
     photographs = forged.groupby("dataset").source_group.nunique().sum()
     tiles = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,7 @@ def shard_rows(entries: Sequence[ShardEntry]) -> list[dict[str, Any]]:
                 "settings_sha256": settings.sha256,
                 "content_sha256": entry.content_sha256,
                 "images": 0,
+                "runs": set(),
                 "seconds": 0.0,
                 "passes": 0,
                 "device": str(made.get("device", "")),
@@ -124,9 +125,19 @@ def shard_rows(entries: Sequence[ShardEntry]) -> list[dict[str, Any]]:
             },
         )
         row["images"] += len(entry.sample_ids)
-        row["seconds"] += float(made.get("seconds", 0.0))
+        seconds = float(made.get("seconds", 0.0))
+        row["runs"].add((str(made.get("created_utc", "")), seconds))
+        row["seconds"] += seconds
         row["passes"] += int(made.get("passes", 0))
     return [found[key] for key in sorted(found)]
+
+
+def attack_seconds(shards: Sequence[Mapping[str, Any]]) -> float:
+    """Add up the runs behind the rows of :func:`shard_rows`, each once.
+
+    A run makes all intensities of an attack; the shard of each holds the time of the whole run.
+    """
+    return sum(seconds for _, seconds in set().union(*(row["runs"] for row in shards)))
 
 
 _TEXTS = ("dataset", "sample", "kind", "source", "victim", "threat", "attack", "defense", "made by")

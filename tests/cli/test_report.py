@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from advbench.report.tables import attack_seconds, shard_rows
 from advbench.scores.records import read_records
+from advbench.shards.store import ShardStore
 from tests.report.pages import Page, check_self_contained
 
 
@@ -102,6 +104,13 @@ def test_without_pictures_or_maps(scored, toy, advbench_command):
     ran = advbench_command("report", "--out", scored)
     assert ran.code == 0, ran.err
     assert "No shards are here" in (scored / "report" / "index.html").read_text()
+
+
+def test_a_run_of_two_intensities_is_timed_once(scored):
+    shards = shard_rows(ShardStore(scored / "shards").entries())
+    assert [row["variant"] for row in shards] == ["fgsm-1", "fgsm-3"]
+    assert shards[0]["seconds"] == shards[1]["seconds"] > 0
+    assert attack_seconds(shards) == shards[0]["seconds"]
 
 
 def test_what_it_lacks_is_named(scored, tmp_path, toy, advbench_command):
