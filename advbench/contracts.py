@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,6 +69,44 @@ def check_images(what: str, found: Any, like: Tensor) -> None:
     if _leave_range(found) and not _leave_range(like):
         low, high = (float(value) for value in torch.aminmax(found.detach()))
         raise AdvbenchError(f"{what}: must lie in [0, 1]; they reach from {low:g} to {high:g}")
+
+
+def check_pixels(what: str, found: Any, like: Tensor) -> None:
+    """Refuse anything but a uint8 H×W×3 array of the size of ``like``, 3×H×W.
+
+    Args:
+        what: as in ``defense jpeg-75: filter``.
+
+    Raises:
+        AdvbenchError: it is something else.
+    """
+    _, height, width = like.shape
+    if not isinstance(found, np.ndarray):
+        is_ = f"type {type(found).__name__}"
+    elif found.dtype != np.uint8 or found.shape != (height, width, 3):
+        is_ = f"{found.dtype} {'×'.join(map(str, found.shape))}"
+    else:
+        return
+    raise AdvbenchError(
+        f"{what} must return uint8 H×W×3, grey levels 0 to 255 of an image of the same size, here "
+        f"{height}×{width}×3; it returned {is_}"
+    )
+
+
+def check_named(kind: str, plugin: type) -> None:
+    """Refuse a class of plug-ins without a name of its own.
+
+    Args:
+        kind: as in ``defense``.
+
+    Raises:
+        AdvbenchError: it has none, or a field of each object in its place.
+    """
+    if not isinstance(getattr(plugin, "name", None), str):
+        raise AdvbenchError(
+            f"{kind} class {plugin.__name__} has no name; give it one: "
+            f'name: ClassVar[str] = "{plugin.__name__.lower()}"'
+        )
 
 
 def _leave_range(images: Tensor) -> bool:

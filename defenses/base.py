@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_origin
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
-from advbench.contracts import check_images, unchanged
+from advbench.contracts import check_images, check_named, check_pixels, unchanged
 from advbench.errors import AdvbenchError, first_fault
 from advbench.images import Image, to_unit
 
@@ -24,7 +24,8 @@ class Defense(BaseModel, ABC):
 
     Attributes:
         name: registry name.
-        strength_field: the field that holds the strengths; None where there is nothing to set.
+        strength_field: the field that holds the strengths, a tuple, which takes a single one too;
+            None where there is nothing to set.
         random: its result depends on a random stream, keyed by seed, image id and strength.
         differentiable: gradients flow through :meth:`defend`; otherwise an attack that goes
             through it uses a surrogate (:meth:`through`).
@@ -55,14 +56,33 @@ class Defense(BaseModel, ABC):
         Raises:
             AdvbenchError: an unknown setting, or a value out of range.
         """
-        field = cls.strength_field
-        if field in settings and not isinstance(settings[field], list | tuple):
-            settings = settings | {field: (settings[field],)}
         try:
             return cls(**settings)
         except ValidationError as error:
             fault = first_fault(error, cls.model_fields)
             raise AdvbenchError(f"defense {cls.name}: {fault}") from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_many(cls, settings: Any) -> Any:
+        check_named("defense", cls)
+        field = cls.strength_field
+        if field is None:
+            return settings
+        declared = cls.model_fields.get(field)
+        if declared is None:
+            raise AdvbenchError(
+                f"defense {cls.name}: strength_field names {field}, which is no field"
+            )
+        kind = get_origin(declared.annotation) or declared.annotation
+        if not (isinstance(kind, type) and issubclass(kind, Sequence)):
+            raise AdvbenchError(
+                f"defense {cls.name}: {field} must be a tuple of strengths, as in "
+                f"{field}: tuple[float, ...] = (5.0,)"
+            )
+        if isinstance(settings, dict) and not isinstance(settings.get(field, ()), list | tuple):
+            return settings | {field: (settings[field],)}
+        return settings
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -183,17 +203,19 @@ class PixelDefense(Defense):
     """A defense that works on uint8 images, as a codec or an image editor does."""
 
     @abstractmethod
-    def filter(self, image: Image, strength: float, key: tuple[object, ...]) -> Image:
-        """One uint8 H×W×3 image in, one of the same shape out."""
+    def filter(self, image: Image, strength: float | None, key: tuple[object, ...]) -> Image:
+        """One uint8 H×W×3 image in, one of the same shape out; ``strength`` is None where there is
+        nothing to set."""
 
     def defend(
         self, images: Tensor, strength: float | None, keys: Sequence[tuple[object, ...]]
     ) -> Tensor:
-        assert strength is not None
         levels = images.detach().mul(255).round().clamp(0, 255).byte().cpu()
-        filtered = [
-            self.filter(np.ascontiguousarray(image.permute(1, 2, 0).numpy()), strength, key)
-            for image, key in zip(levels, keys, strict=True)
-        ]
+        filtered = []
+        for level, key in zip(levels, keys, strict=True):
+            image = np.ascontiguousarray(level.permute(1, 2, 0).numpy())
+            found = self.filter(image, strength, key)
+            check_pixels(f"defense {self.variant_name(strength)}: filter", found, level)
+            filtered.append(found)
         stacked = torch.from_numpy(np.stack(filtered)).permute(0, 3, 1, 2)
         return to_unit(stacked).contiguous().to(images.device)

@@ -35,6 +35,7 @@ class Gaussian(PixelDefense):
 
     sigma: tuple[Sigma, ...] = Field(default=(2.0, 5.0, 10.0), min_length=1)
 
-    def filter(self, image: Image, strength: float, key: tuple[object, ...]) -> Image:
+    def filter(self, image: Image, strength: float | None, key: tuple[object, ...]) -> Image:
+        assert strength is not None
         noise = numpy_stream(*key).standard_normal(image.shape, dtype=np.float32) * strength
         return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)

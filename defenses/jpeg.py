@@ -32,5 +32,6 @@ class JPEG(PixelDefense):
         assert strength is not None
         return soft_jpeg(images, int(strength))
 
-    def filter(self, image: Image, strength: float, key: tuple[object, ...]) -> Image:
+    def filter(self, image: Image, strength: float | None, key: tuple[object, ...]) -> Image:
+        assert strength is not None
         return through_jpeg(image, int(strength))

@@ -43,5 +43,6 @@ class Median(PixelDefense):
         windows = padded.unfold(2, kernel, 1).unfold(3, kernel, 1).flatten(4)
         return windows.sort(-1).values[..., kernel * kernel // 2]
 
-    def filter(self, image: Image, strength: float, key: tuple[object, ...]) -> Image:
+    def filter(self, image: Image, strength: float | None, key: tuple[object, ...]) -> Image:
+        assert strength is not None
         return np.asarray(cv2.medianBlur(image, int(strength)), dtype=np.uint8)

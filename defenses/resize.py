@@ -42,7 +42,8 @@ class Resize(PixelDefense):
         there = F.interpolate(images, _scaled(images.shape[2:], strength), mode="bilinear")
         return F.interpolate(there, images.shape[2:], mode="bilinear")
 
-    def filter(self, image: Image, strength: float, key: tuple[object, ...]) -> Image:
+    def filter(self, image: Image, strength: float | None, key: tuple[object, ...]) -> Image:
+        assert strength is not None
         height, width = image.shape[:2]
         size = _scaled((height, width), strength)[::-1]
         there = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
