@@ -76,13 +76,13 @@ def exported() -> Names:
     import mlcroissant
     import webdataset
 
-    from advbench.exports.export import Request, export
+    from advbench.exports.export import ExportJob, export
 
     datasets.config.HF_DATASETS_CACHE = Path("cache").resolve()
     stored("pgd")
     folders = {"png": "published", "webdataset": "tars", "huggingface": "hub"}
     for name, folder in folders.items():
-        export(Request(name, Path("advbench-data"), Path(folder), include_images=True))
+        export(ExportJob(name, Path("advbench-data"), Path(folder), include_images=True))
     (item,) = advbench.open_dataset("advbench-data")
     residual = item["image"] - item["original"] + np.uint8(128)
     row = {"image_sha256": pixels_sha256(item["image"])}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,14 +14,12 @@ from advbench.attacks.batch import Result
 from advbench.attacks.noise import Noise
 from advbench.defenses.none import NoDefense
 from advbench.pipelines.cells import Cell
-from advbench.pipelines.checks import MARGIN, Checked, Sample
+from advbench.pipelines.checks import Checked, Sample, no_more
 from advbench.scores.gates import MANY, Gate, Verdict
 from advbench.victims.base import Victim
 
 # Grey levels that an image may lie beyond its budget before it is rounded.
 ROUNDING = 0.5
-# F1 + MCC that rounding may bring back.
-LOST = 0.2
 
 
 def check_attack(victim: Victim, attack: Attack, samples: Sequence[Sample]) -> list[Gate]:
@@ -163,13 +161,10 @@ def _survives_rounding(made: Made) -> Gate:
         before, after = made.left(floats), made.left(made.stored(intensity))
         found.append((after - before, made.attack.variant_name(intensity), after, before))
     _, name, after, before = max(found)
-    gate = _ordered("survives-rounding", (f"{name} as stored", after), ("unrounded", before))
-    little = gate.verdict == Verdict.FAIL and after <= before + LOST
-    return replace(gate, verdict=Verdict.WARN) if little else gate
+    return _ordered("survives-rounding", (f"{name} as stored", after), ("unrounded", before))
 
 
 def _ordered(name: str, stronger: tuple[str, float], weaker: tuple[str, float]) -> Gate:
     """Check that the first leaves no more than the second."""
-    good = stronger[1] <= weaker[1] + MARGIN
     told = f"{stronger[0]} leaves F1 + MCC {stronger[1]:.3f}, {weaker[0]} {weaker[1]:.3f}"
-    return Gate(name, Verdict.PASS if good else Verdict.FAIL, told)
+    return Gate(name, no_more(stronger[1], weaker[1]), told)

@@ -26,6 +26,7 @@ FOLLOWED = (0.1, 10.0)
 MARGIN = 0.02  # of F1 + MCC
 # What the defended map may agree with a decoy mask more after an attack on the decoy.
 LEAKS = (0.1, 0.3)
+MUCH = 0.2  # of F1 + MCC: a difference that a few images prove
 SURVIVES = 0.2  # F1 + MCC that may be left at φ = 32
 
 
@@ -56,7 +57,8 @@ class Checked:
         )
 
     def left(self, images: Sequence[Tensor], seed: int = 0) -> float:
-        """Measure what is left of the localization behind the defense: the mean F1 + MCC."""
+        """Measure what is left of the localization behind the defense: the mean F1 + MCC; an
+        inverted map counts as one that knows nothing, 0."""
         found = []
         for sample, image in zip(self.samples, images, strict=True):
             keys = self.cell.defense.keys([sample.sample_id], self.cell.strength, seed)
@@ -64,7 +66,7 @@ class Checked:
                 x = image.to(self.victim.device).float() / 255
                 logits = self.victim.logits(self.cell.defense.checked(x, self.cell.strength, keys))
             y = sample.mask[:, None].to(logits)
-            found.append(-float(damage(logits, y, self.victim.threshold)))
+            found.append(max(0.0, -float(damage(logits, y, self.victim.threshold))))
         return float(np.mean(found))
 
     def attacked(self, phi: float, adaptive: bool) -> list[Tensor]:
@@ -95,6 +97,12 @@ def check(victim: Victim, cell: Cell, samples: Sequence[Sample]) -> list[Gate]:
     if cell.defense.name == "none" or any(gate.verdict == Verdict.FAIL for gate in gradients):
         return gates
     return [*gates, *_adaptive(checked), _reads_no_label(checked)]
+
+
+def no_more(stronger: float, weaker: float) -> Verdict:
+    """Judge whether what should be the stronger attack leaves no more than the weaker."""
+    more = stronger - weaker
+    return Verdict.PASS if more <= MARGIN else Verdict.WARN if more <= MUCH else Verdict.FAIL
 
 
 def _same_draw(checked: Checked) -> Gate:
@@ -150,9 +158,8 @@ def _adaptive(checked: Checked) -> list[Gate]:
     """Knowing the defense helps, and nothing survives φ = 32."""
     static = checked.left(checked.attacked(PHI, adaptive=False))
     adaptive = checked.left(checked.attacked(PHI, adaptive=True))
-    weaker = adaptive > static + MARGIN
     told = f"φ = {PHI:g}: through the defense F1 + MCC {adaptive:.3f}, without {static:.3f}"
-    gates = [Gate("adaptive-beats-static", Verdict.FAIL if weaker else Verdict.PASS, told)]
+    gates = [Gate("adaptive-beats-static", no_more(adaptive, static), told)]
     large = checked.left(checked.attacked(LARGE, adaptive=True))
     told = f"φ = {LARGE:g} leaves F1 + MCC {large:.3f}"
     survives = large > SURVIVES

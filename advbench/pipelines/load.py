@@ -96,10 +96,12 @@ def datasets_here(out: Path) -> list[str]:
 
 
 def _builtin(edition: Edition, split: Split, feedback: Feedback) -> Dataset:
-    splits: tuple[Split, ...] = ("test",) if split == "test" else edition.splits
-    what = "the test split" if split == "test" else "all splits"
-    ending = "-test" if split == "test" else ""
-    folder = cache_folder() / f"builtin-{edition.version}{ending}"
+    alone = split in ("test", "val")  # training takes the others as well
+    splits: tuple[Split, ...] = (split,) if alone else edition.splits
+    what = f"the {split} split" if alone else "all splits"
+    ending = f"-{split}" if alone else ""
+    whole = cache_folder() / f"builtin-{edition.version}"
+    folder = whole if (whole / "dataset.json").is_file() else Path(f"{whole}{ending}")
     if not (folder / "dataset.json").is_file():
         with folder_lock(folder):
             # Whoever waited finds it built.

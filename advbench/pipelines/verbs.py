@@ -149,6 +149,11 @@ def load_identified(identity: dict[str, str], weights: str | None, device: str) 
             f"victim {identity['name']}: the shards were made with a checkpoint whose sha256 "
             f"begins with {label.removeprefix('file:')}; give it with --weights PATH"
         )
-    return VICTIMS.get(identity["name"]).load(
-        size=identity["size"], weights=source, device=device, seed=seed
-    )
+    try:
+        found = VICTIMS.get(identity["name"])
+    except AdvbenchError as error:
+        raise AdvbenchError(
+            f"there are images made before victim {identity['name']!r}: {error}; give the --plugin "
+            "that brings it, or name the victims to score with --victim"
+        ) from error
+    return found.load(size=identity["size"], weights=source, device=device, seed=seed)

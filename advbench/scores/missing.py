@@ -45,11 +45,14 @@ class Missing:
         """The command lines that make and score what is missing."""
         victim, dataset = str(self.about["victim"]), str(self.about["dataset"])
         where = ["--victim", victim, "--dataset", dataset]
-        scoring = ["evaluate", *where, "--defense", *self._defense()]
+        defense, strength = self._defense()
+        scoring = ["evaluate", *where, "--defense", defense]
+        if strength:
+            scoring += ["--set", "=".join(strength)]
         whole, _, split = dataset.rpartition("-")
         if split in ("train", "val"):
             where = ["--victim", victim, "--dataset", whole, "--split", split]
-        through = "-".join(self._defense()[::2])
+        through = "-".join([defense, *strength[1:]])
         if self.authentic:
             where += ["--images", "all"]
         making = [
@@ -58,15 +61,15 @@ class Missing:
         ]
         return [shlex.join(["advbench", *command]) for command in (*making, scoring)]
 
-    def _defense(self) -> list[str]:
-        """Name and strength as options."""
+    def _defense(self) -> tuple[str, tuple[str, ...]]:
+        """Return the name, and field and value of the strength where it has one."""
         name, strength = str(self.about["defense"]), self.about["strength"]
         try:
             specification = dict(json.loads(self.about["defense_spec"]))
         except ValueError:
             specification = {}
         fields = [key for key, value in specification.items() if value == strength]
-        return [name, f"--{fields[0]}", f"{strength:g}"] if fields else [name]
+        return name, (fields[0], f"{strength:g}") if fields else ()
 
 
 def _by_attack(variants: Iterable[str]) -> Iterable[tuple[str, list[str]]]:

@@ -220,7 +220,7 @@ def test_what_has_met_less_has_no_rank_and_is_told_how_to(records, missing):
     else:
         assert "original (1 images)" in found.note
     assert lacking.commands == [
-        "advbench evaluate --victim ifosn --dataset mine --defense median --kernel 90"
+        "advbench evaluate --victim ifosn --dataset mine --defense median --set kernel=90"
     ]
 
 
@@ -240,7 +240,7 @@ def test_an_attack_through_one_defense_must_be_met_by_all(adaptive):
     ]  # fmt: skip
     assert lacking[-1].commands == [
         "advbench generate --victim ifosn --dataset mine --attack pgd --eps 3 --through jpeg-70",
-        "advbench evaluate --victim ifosn --dataset mine --defense jpeg --quality 70",
+        "advbench evaluate --victim ifosn --dataset mine --defense jpeg --set quality=70",
     ]
 
 
