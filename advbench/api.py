@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from advbench.attacks.base import Attack
 from advbench.cli.progress import Progress
@@ -64,7 +65,7 @@ def generate(
     Raises:
         AdvbenchError: a name, option or image that does not serve.
     """
-    names, loaded = _parted(victims)
+    names, loaded = _parted(Victim, victims)
     if weights and len(names) != 1:
         raise AdvbenchError("weights belong to one victim by name; give one name with them")
     attack_names, specifications = _specified(ATTACKS, attacks, settings)
@@ -104,7 +105,7 @@ def evaluate(
         AdvbenchError: a name, option or image that does not serve, or nothing to score.
     """
     given = dict(settings or {})
-    names, loaded = _parted(victims)
+    names, loaded = _parted(Victim, victims)
     samples = variants = None
     datasets = (dataset,) if dataset else ()
     defense_names, defense_specs = _specified(DEFENSES, defenses, _taken(DEFENSES, given))
@@ -178,12 +179,35 @@ def leaderboard(out: str | Path = OUT) -> dict[str, pd.DataFrame]:
     return {str(name): ranking.leaderboard(part) for name, part in records.groupby("dataset")}
 
 
-def _parted(given: Any) -> tuple[list[str], list[Any]]:
-    """Part names from objects."""
-    alone = isinstance(given, str | Attack | Defense | Victim)
-    every = [given] if alone else list(given)
+def _parted(family: type, given: Any) -> tuple[list[str], list[Any]]:
+    """Part names from objects of a family: Victim, Attack or Defense.
+
+    Raises:
+        AdvbenchError: something else is among them.
+    """
+    alone = isinstance(given, str | type | nn.Module) or not isinstance(given, Iterable)
+    every = [given] if alone or isinstance(given, Attack | Defense) else list(given)
+    for one in every:
+        if not isinstance(one, str | family):
+            raise AdvbenchError(f"{family.__name__.lower()}s: {_instead(family, one)}")
     names = [one for one in every if isinstance(one, str)]
     return names, [one for one in every if not isinstance(one, str)]
+
+
+def _instead(family: type, given: Any) -> str:
+    """Say what to give in place of what is neither a name nor an object of the family."""
+    if isinstance(given, type):
+        name = given.__name__
+        if issubclass(given, nn.Module) and family is Victim:
+            return f"wrap the module: advbench.wrap({name}()), not the class {name}"
+        if issubclass(given, family):
+            made = f"{name}.load()" if family is Victim else f"{name}()"
+            return f"give {made}, not the class"
+    if isinstance(given, nn.Module) and family is Victim:
+        return f"wrap the module: advbench.wrap(module), here of type {type(given).__name__}"
+    article = "an" if family is Attack else "a"
+    kind = given.__name__ if isinstance(given, type) else f"type {type(given).__name__}"
+    return f"give a name or {article} {family.__name__}, not {kind}"
 
 
 def _specified(
@@ -191,9 +215,16 @@ def _specified(
 ) -> tuple[dict[str, dict[str, Any]], list[Any]]:
     """Settings by name, and the specifications that were given as objects."""
     if isinstance(given, Mapping):
+        for name, own in given.items():
+            if not isinstance(name, str) or not isinstance(own, Mapping):
+                raise AdvbenchError(
+                    f"{registry.kind}s: give settings by name, as in "
+                    f'{{"{registry.standard()[0]}": {{}}}}, not {name!r}: {own!r}'
+                )
         shared = spread(registry, list(given), settings or {})
         return {name: shared[name] | dict(own) for name, own in given.items()}, []
-    names, objects = _parted(given)
+    family = Attack if registry is ATTACKS else Defense
+    names, objects = _parted(family, given)
     return (spread(registry, names, settings or {}) if names else {}), objects
 
 

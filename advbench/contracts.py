@@ -54,6 +54,26 @@ def check_finite(what: str, found: Tensor) -> None:
         raise AdvbenchError(f"{what}: {bad} of {found.numel()} values are NaN or infinite")
 
 
+def check_given(what: str, images: Any) -> None:
+    """Refuse what a caller gives in place of images: anything but floats N×3×H×W.
+
+    Args:
+        what: as in ``victim code``.
+
+    Raises:
+        AdvbenchError: they are something else.
+    """
+    if not isinstance(images, Tensor):
+        is_ = type(images).__name__
+    elif not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3:
+        is_ = f"{str(images.dtype).removeprefix('torch.')} {'×'.join(map(str, images.shape))}"
+    else:
+        return
+    raise AdvbenchError(
+        f"{what}: images must be float in [0, 1], a torch tensor N×3×H×W; they are {is_}"
+    )
+
+
 def check_images(what: str, found: Any, like: Tensor) -> None:
     """Refuse images that are not floats in [0, 1] of the shape of ``like``, a rounding error aside.
 

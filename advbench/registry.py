@@ -88,6 +88,8 @@ class Registry:
         Raises:
             AdvbenchError: unknown (with the nearest names), broken, of another family or name.
         """
+        if not isinstance(name, str):
+            raise AdvbenchError(f"{self.kind}: give a name, not {name!r}")
         prefix, _, member = name.partition(":")
         entry = self.all().get(name) or (self.packages.get(prefix) if member else None)
         if entry is None:
@@ -152,13 +154,28 @@ def add_plugin(target: str) -> tuple[str, str]:
         if _derives(found, registry.base):
             name = getattr(found, "name", None)
             if not isinstance(name, str):
-                raise AdvbenchError(f"--plugin {target}: the class has no name attribute")
+                raise AdvbenchError(
+                    f"--plugin {target}: the class has no name; give it one: "
+                    f'name: ClassVar[str] = "{found.__name__.lower()}"'
+                )
             registry.add(name, Entry(target, (found.__doc__ or "").split("\n")[0], "--plugin"))
             return registry.kind, name
+    _refuse_bare_module(target, found)
     raise AdvbenchError(
         f"--plugin {target}: neither an attack, a victim nor a defense class, "
         "nor a victim of advbench.wrap"
     )
+
+
+def _refuse_bare_module(target: str, found: Any) -> None:
+    """Refuse a torch module, or its class, with the way to make it a victim."""
+    attribute = target.rpartition(":")[2]
+    for kind, call in ((found, f"{attribute}()"), (type(found), attribute)):
+        if _derives(kind, "torch.nn.modules.module:Module"):
+            raise AdvbenchError(
+                f"--plugin {target}: a torch module; wrap it in that file: "
+                f"victim = advbench.wrap({call}), and give the name victim in its place"
+            )
 
 
 def added_plugins() -> list[str]:
@@ -173,7 +190,9 @@ def _class_of(found: Any) -> Any:
 
 
 def _derives(found: Any, base: str) -> bool:
-    return isinstance(found, type) and base in (f"{c.__module__}:{c.__name__}" for c in found.mro())
+    return isinstance(found, type) and base in (
+        f"{c.__module__}:{c.__name__}" for c in found.__mro__
+    )
 
 
 def families() -> Iterator[Registry]:

@@ -10,12 +10,12 @@ from contextlib import nullcontext
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
 from advbench.attacks.batch import Adversarial, Batch, Result, check_inputs, put_on_grid
 from advbench.attacks.regions import Region, region_mask
-from advbench.contracts import check_images
+from advbench.contracts import check_images, check_named
 from advbench.errors import AdvbenchError, first_fault
 from advbench.images import pixels_sha256, to_unit
 from advbench.inference.numerics import deterministic_mode
@@ -47,6 +47,12 @@ class Attack(BaseModel, ABC):
     added: ClassVar[dict[str, Any]] = {"region": "whole"}
 
     region: Region = "whole"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, settings: Any) -> Any:
+        check_named("attack", cls)
+        return settings
 
     @classmethod
     def create(cls, profile: str = "default", **settings: Any) -> Self:
@@ -248,7 +254,7 @@ class Attack(BaseModel, ABC):
         Raises:
             ValueError: float images outside [0, 1], and what :meth:`run` raises.
         """
-        if images.is_floating_point():
+        if isinstance(images, Tensor) and images.is_floating_point():
             if len(images) and not 0 <= images.min() <= images.max() <= 1:
                 raise ValueError("float images must be in [0, 1]")
             images = images.mul(255).round().to(torch.uint8)

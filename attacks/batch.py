@@ -103,6 +103,12 @@ def check_inputs(images: Tensor, masks: Tensor, ids: Sequence[str] | None) -> No
     Raises:
         ValueError: with the rule that is broken.
     """
+    for what, given in (("images", images), ("masks", masks)):
+        if not isinstance(given, Tensor):
+            raise ValueError(
+                f"{what} must be a torch tensor, not {type(given).__name__}; "
+                "images are uint8 N×3×H×W, masks bool N×H×W"
+            )
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be uint8 N×3×H×W, not {images.dtype} {tuple(images.shape)}")
     flat, channel = (len(images), *images.shape[2:]), (len(images), 1, *images.shape[2:])

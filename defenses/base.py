@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
-from advbench.contracts import check_images, check_named, check_pixels, unchanged
+from advbench.contracts import check_given, check_images, check_named, check_pixels, unchanged
 from advbench.errors import AdvbenchError, first_fault
 from advbench.images import Image, to_unit
 
@@ -171,7 +171,9 @@ class Defense(BaseModel, ABC):
 
     def __call__(self, images: Tensor, ids: Sequence[str], seed: int = 0) -> dict[str, Tensor]:
         """All strengths: uint8 N×3×H×W in → ``{"jpeg-75": float N×3×H×W in [0, 1], ...}``."""
-        x = to_unit(images) if images.dtype == torch.uint8 else images
+        levels = isinstance(images, Tensor) and images.dtype == torch.uint8
+        x = to_unit(images) if levels else images
+        check_given(f"defense {self.name}", x)
         return {
             self.variant_name(strength): self.checked(x, strength, self.keys(ids, strength, seed))
             for strength in self.strengths

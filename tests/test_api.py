@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 import advbench
 from advbench.attacks import FGSM, PGD
 from advbench.cli.tables import write_tables
+from advbench.defenses.jpeg import JPEG
 from advbench.scores.records import read_records
 
 from .attacks.toys import pictures as toy_pictures
@@ -237,3 +238,43 @@ def test_a_leaderboard_of_the_records(toy, manifest, tmp_path) -> None:
     evaluated(toy, manifest, tmp_path / "out", limit=2)
     (board,) = advbench.leaderboard(tmp_path / "out").values()
     assert {"none", "jpeg"} <= set(board.defense)
+
+
+class Tiny(nn.Module):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"attacks": PGD}, "attacks: give PGD(), not the class"),
+        ({"attacks": ["fgsm", PGD]}, "attacks: give PGD(), not the class"),
+        ({"attacks": {PGD: {}}}, "attacks: give settings by name"),
+        ({"attacks": {"pgd": 3}}, "attacks: give settings by name"),
+        ({"attacks": None}, "attacks: give a name or an Attack, not type NoneType"),
+        ({"attacks": JPEG()}, "attacks: give a name or an Attack, not type JPEG"),
+        ({"defenses": JPEG}, "defenses: give JPEG(), not the class"),
+        ({"defenses": [75]}, "defenses: give a name or a Defense, not type int"),
+        ({"victims": ToyVictim}, "victims: give ToyVictim.load(), not the class"),
+        ({"victims": Tiny}, "victims: wrap the module: advbench.wrap(Tiny()), not the class Tiny"),
+        ({"victims": Tiny()}, "victims: wrap the module: advbench.wrap(module), here"),
+        ({"victims": nn.Sequential(Tiny())}, "victims: wrap the module: advbench.wrap(module)"),
+    ],
+    ids=str,
+)
+def test_classes_and_modules_in_place_of_objects(given, said: str, tmp_path) -> None:
+    with pytest.raises(advbench.AdvbenchError) as caught:
+        advbench.evaluate(**({"victims": "code", "out": tmp_path} | given))
+    assert str(caught.value).startswith(said)
+    if "defenses" not in given:
+        with pytest.raises(advbench.AdvbenchError) as caught:
+            advbench.generate(**({"victims": "code", "attacks": "fgsm", "out": tmp_path} | given))
+        assert str(caught.value).startswith(said)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrapping_and_loading_a_class() -> None:
+    with pytest.raises(advbench.AdvbenchError, match=r"^wrap: give a torch module, .*class Tiny$"):
+        advbench.wrap(Tiny)  # type: ignore[arg-type]
+    with pytest.raises(advbench.AdvbenchError, match=r"^attack: give a name, not <class"):
+        advbench.load_attack(PGD)  # type: ignore[arg-type]

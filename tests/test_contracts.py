@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from advbench.errors import AdvbenchError
 from advbench.pipelines.adaptive import Through
 from advbench.pipelines.cells import Cell
 from advbench.pipelines.scoring import predict
+from advbench.victims.base import Victim
 
 from .attacks.toys import ALL, Toy, linear, pictures
 
@@ -195,3 +197,46 @@ WRONG_ATTACKS = {
 def test_wrong_attacks_are_refused(kind: str) -> None:
     with pytest.raises(AdvbenchError, match=f"^attack wrongly: .*{WRONG_ATTACKS[kind]}"):
         pictures(2).attacked(WrongAttack(kind=kind), Toy(linear()))
+
+
+class NamelessAttack(Attack):
+    intensities = WrongAttack.intensities
+    budget = WrongAttack.budget
+    passes = WrongAttack.passes
+    perturb = WrongAttack.perturb
+
+
+class NamelessVictim(Victim):
+    build_network = Toy.build_network
+    logits = Toy.logits
+    taps = Toy.taps
+
+
+def test_classes_without_a_name_are_told() -> None:
+    for make in (NamelessAttack, NamelessAttack.create):
+        with pytest.raises(AdvbenchError, match=r"^attack class NamelessAttack has no name; give"):
+            make()
+    with pytest.raises(AdvbenchError, match=r"^victim class NamelessVictim has no name; give"):
+        NamelessVictim.load()
+
+
+def test_arrays_in_place_of_tensors_are_refused() -> None:
+    """By attacks, victims and defenses alike."""
+    images, masks = np.zeros((1, 3, 4, 5), np.uint8), np.zeros((1, 4, 5), bool)
+    victim = Toy(linear())
+    with pytest.raises(ValueError, match=r"images must be a torch tensor, not ndarray; .*N×3×H×W"):
+        FGSM()(victim, images, masks)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"masks must be a torch tensor, not ndarray"):
+        FGSM()(victim, torch.from_numpy(images), masks)  # type: ignore[arg-type]
+    rule = r"images must be float in \[0, 1\], a torch tensor N×3×H×W; they are ndarray"
+    with pytest.raises(AdvbenchError, match=f"^victim toy: {rule}"):
+        victim(images)  # type: ignore[arg-type]
+    with pytest.raises(AdvbenchError, match=f"^defense none: {rule}"):
+        NoDefense()(images, ["one"])  # type: ignore[arg-type]
+
+
+def test_probabilities_are_of_floats() -> None:
+    levels = torch.zeros(1, 3, 4, 5, dtype=torch.uint8)
+    with pytest.raises(AdvbenchError, match=r"float in \[0, 1\].*; they are uint8 1×3×4×5"):
+        Toy(linear()).probabilities(levels)
+    assert Toy(linear())(levels).shape == (1, 1, 4, 5)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from advbench.contracts import check_finite, check_logits, unchanged
+from advbench.contracts import check_finite, check_given, check_logits, check_named, unchanged
 from advbench.errors import AdvbenchError
 from advbench.files import user_path
 from advbench.images import Image, to_unit
@@ -96,6 +96,7 @@ class Victim(ABC):
         Raises:
             AdvbenchError: the file is missing, or its keys or shapes do not fit.
         """
+        check_named("victim", cls)
         chosen: Size = size or ("small" if _is_small(weights) else "full")
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -161,14 +162,17 @@ class Victim(ABC):
         Returns:
             float N×1×H×W in [0, 1].
         """
-        return self.probabilities(to_unit(images) if images.dtype == torch.uint8 else images)
+        levels = isinstance(images, Tensor) and images.dtype == torch.uint8
+        return self.probabilities(to_unit(images) if levels else images)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """float [0, 1] N×3×H×W → probability of forgery N×1×H×W.
 
         Raises:
-            AdvbenchError: the logits have another shape, or are NaN or infinite.
+            AdvbenchError: the images are no floats N×3×H×W; the logits have another shape, or are
+                NaN or infinite.
         """
+        check_given(f"victim {self.name}", images)
         logits = self.logits(images)
         check_logits(self.name, images, logits)
         check_finite(f"victim {self.name}: logits", logits)

@@ -146,3 +146,24 @@ def test_a_victim_that_draws_its_maps_is_refused(
     ran = advbench_command("generate", *data, *own)
     assert ran.code == 2
     assert "victim toy: gives two maps of the same image (mine/" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("line", "attribute", "said"),
+    [
+        ("class Tiny(torch.nn.Module): pass", "Tiny", "victim = advbench.wrap(Tiny())"),
+        ("net = torch.nn.Conv2d(3, 1, 1)", "net", "victim = advbench.wrap(net)"),
+        ("class A(advbench.Attack): pass", "A", "the class has no name; give it one: name: "),
+        ("class D(advbench.Defense): pass", "D", "the class has no name; give it one: name: "),
+        ("class V(advbench.Victim): pass", "V", "the class has no name; give it one: name: "),
+    ],
+)
+def test_bare_modules_and_nameless_classes_are_told_the_remedy(
+    tmp_path, monkeypatch, advbench_command, *, line: str, attribute: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(f"newcomer_{attribute}.py").write_text(f"import advbench, torch\n\n{line}\n")
+    ran = advbench_command("list", "victims", "--plugin", f"./newcomer_{attribute}.py:{attribute}")
+    assert ran.code == 2
+    assert said in ran.err
+    assert len(ran.err.splitlines()) == 1

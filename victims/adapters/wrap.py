@@ -63,8 +63,13 @@ def wrap(
         differentiable: False where gradients cannot reach the image.
 
     Raises:
-        AdvbenchError: an argument out of range.
+        AdvbenchError: no module, or an argument out of range.
     """
+    if not isinstance(module, nn.Module):
+        given = (
+            f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+        )
+        raise AdvbenchError(f"wrap: give a torch module, such as Tiny(), not {given}")
     if output not in get_args(Output):
         raise AdvbenchError(f"wrap: output {output!r}; there are {', '.join(get_args(Output))}")
     if not 0 < threshold < 1:
