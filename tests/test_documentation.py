@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from pathlib import Path
@@ -47,6 +48,13 @@ def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if "://" not in target:
             assert (document.parent / target).exists(), target
+
+
+def test_the_result_picture_is_of_the_leaderboard():
+    """Drawn by ``benchmarks/readme_chart.py`` from the committed CSV as it is."""
+    board = ROOT / "manifests" / "leaderboards" / "builtin-static.csv"
+    sha256 = hashlib.sha256(board.read_bytes()).hexdigest()
+    assert sha256 in (ROOT / "docs" / "results.svg").read_text()
 
 
 def test_the_result_table_is_of_the_leaderboard():
