@@ -73,7 +73,7 @@ def test_what_is_missing_is_named_with_the_command_that_fills_it(scored, toy, ad
     assert advbench_command(*command).code == 0
     ran = advbench_command("leaderboard", "build", "--out", scored)
     assert "jpeg 80 before toy has not met bim-2 (5 images); fill it with:" in ran.out
-    fill = "advbench evaluate --victim toy --dataset mine --defense jpeg --quality 80"
+    fill = "advbench evaluate --victim toy --dataset mine --defense jpeg --set quality=80"
     assert f"  {fill}\n" in ran.out
     assert advbench_command(*fill.split()[1:], *toy[:2], "--out", scored).code == 0
     ran = advbench_command("leaderboard", "build", "--out", scored)
