@@ -17,10 +17,10 @@ from torch import Tensor
 from advbench.attacks.apgd import APGD
 from advbench.attacks.base import Attack, each_once
 from advbench.attacks.batch import Adversarial, Batch
-from advbench.attacks.gradient import logit
 from advbench.attacks.linf import Iterations
+from advbench.attacks.strength import counted
 from advbench.images import quantise
-from advbench.scores.counts import Counts, f1
+from advbench.scores.counts import f1
 from advbench.victims.base import Victim
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -148,12 +148,9 @@ def _f1(victim: Victim, batch: Batch, truth: Tensor, number: int, *, image: Tens
     """F1 of an image as it will be stored, over the draws of a random defense."""
     original = batch.x[number].mul(255).round().byte()
     stored = quantise(image, original, None)[None].to(batch.x) / 255
-    truth = truth > 0.5
     scores = []
     for draw in range(victim.draws):
         keys = [(batch.seed, batch.ids[number], Minimal.name, "score", 0, draw)]
-        logits = victim.logits_for(stored, keys)[0]
-        found = logits > logit(victim.threshold)
-        pairs = ((found, truth), (found, ~truth), (~found, truth), (~found, ~truth))
-        scores.append(float(f1(Counts(*(int((a & b).sum()) for a, b in pairs)))))
+        counts = counted(victim.logits_for(stored, keys), truth[None], victim.threshold)
+        scores.append(f1(counts).item())
     return sum(scores) / len(scores)

@@ -30,11 +30,16 @@ def damage(logits: Tensor, y: Tensor, threshold: float) -> Tensor:
     Returns:
         N values in float64.
     """
-    found, truth = (logits > logit(threshold)).flatten(1), (y > 0.5).flatten(1)
-    pairs = ((found, truth), (found, ~truth), (~found, truth), (~found, ~truth))
-    counts = Counts(*((a & b).sum(1).double().cpu().numpy() for a, b in pairs))
+    counts = counted(logits, y, threshold)
     scores = f1(counts) + np.nan_to_num(mcc(counts))
     return torch.from_numpy(np.where(np.isnan(scores), marked(counts), -scores))
+
+
+def counted(logits: Tensor, y: Tensor, threshold: float) -> Counts:
+    """Count the pixels of N×1×H×W maps and masks as :func:`damage` takes them; N float64 each."""
+    found, truth = (logits > logit(threshold)).flatten(1), (y > 0.5).flatten(1)
+    pairs = ((found, truth), (found, ~truth), (~found, truth), (~found, ~truth))
+    return Counts(*((a & b).sum(1).double().cpu().numpy() for a, b in pairs))
 
 
 def measured(
