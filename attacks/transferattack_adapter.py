@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from advbench.attacks.package_attack import PackageAttack, TwoClasses
@@ -40,11 +41,30 @@ class TransferAttack(PackageAttack):
         given = {"alpha": eps / _STEPS, "device": image.device} | self.arguments
         given = {key: value for key, value in given.items() if key in known}
         attack = surrogate("victim", epsilon=eps, **given)
-        return image + attack(image, mask)
+        return image + attack(image, mask.as_subclass(ImageLabels))
 
     @classmethod
     def _attack_class(cls) -> Any:
         return cls.imported("transferattack").load_attack_class(cls.method)
+
+
+class ImageLabels(Tensor):
+    """Labels N×H×W of pixels whose ``repeat(n)`` repeats the images, as it does labels N.
+
+    Only labels stay in this class: what is computed from them is a plain tensor.
+    """
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            found = func(*args, **(kwargs or {}))
+            if isinstance(found, Tensor) and found.dtype == torch.long:
+                return found.as_subclass(cls)
+        return found
+
+    def repeat(self, *times: Any) -> Tensor:
+        """Take fewer numbers than dimensions as of the first ones; the others are not repeated."""
+        return super().repeat(*times, *[1] * (self.ndim - len(times)))
 
 
 def transferattack(method: str) -> type[TransferAttack]:

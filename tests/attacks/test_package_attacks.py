@@ -45,9 +45,21 @@ class Random(Steps):
         return 9 * torch.randn_like(data)
 
 
-class Repeats(Steps):
+class Copies(Steps):
+    """Steps along the mean gradient of three copies, with labels repeated as an image's one is."""
+
     def __call__(self, data: Tensor, label: Tensor) -> Tensor:
-        return label.repeat(3)
+        label = label.clone().detach().to(data.device)
+        x = data.clone().requires_grad_()
+        logits = self.model(torch.cat([x * scale for scale in (1, 0.5, 0.25)]))
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, label.repeat(3)), x)
+        assert type(gradient) is Tensor
+        return self.epsilon * gradient.sign()
+
+
+class Gathers(Steps):
+    def __call__(self, data: Tensor, label: Tensor) -> Tensor:
+        return self.model(data).gather(1, label.view(-1, 1))
 
 
 def pdpgd(
@@ -62,7 +74,8 @@ def pdpgd(
 ZOO = {
     "ifgsm": (".gradient.ifgsm", "Steps"),
     "random": (".gradient.random", "Random"),
-    "repeats": (".input_transformation.repeats", "Repeats"),
+    "copies": (".input_transformation.copies", "Copies"),
+    "gathers": (".input_transformation.gathers", "Gathers"),
     "ttp": (".generation.ttp", "TTP"),
 }
 
@@ -122,10 +135,25 @@ def test_refusals_give_the_reason(name, reason):
         advbench.load_attack(name)
 
 
+def test_labels_are_repeated_image_by_image():
+    """The gradient is that of the loss with each pixel's own label beside each copy."""
+    batch, victim = pictures(2), Toy(wavy_net())
+    attack = advbench.load_attack("transferattack:copies", eps=[3])
+    (found,) = attack(victim, batch.images, batch.masks, batch.ids).values()
+    x = (batch.images / 255).requires_grad_()
+    y = batch.masks[:, None].float()
+    loss = sum(
+        F.binary_cross_entropy_with_logits(victim.logits(x * scale), y) for scale in (1, 0.5, 0.25)
+    )
+    (gradient,) = torch.autograd.grad(loss, x)
+    expected = (batch.images + 3 * gradient.sign()).clamp(0, 255)
+    assert (found == expected).float().mean() > 0.999
+
+
 def test_an_attack_that_fails_on_maps_is_named():
     batch, victim = pictures(1), Toy(wavy_net())
-    attack = advbench.load_attack("transferattack:repeats", eps=[1])
-    with pytest.raises(AdvbenchError, match=r"^attack transferattack:repeats: .*cannot run it"):
+    attack = advbench.load_attack("transferattack:gathers", eps=[1])
+    with pytest.raises(AdvbenchError, match=r"^attack transferattack:gathers: .*cannot run it"):
         attack(victim, batch.images, batch.masks, batch.ids)
 
 
