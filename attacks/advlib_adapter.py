@@ -1,4 +1,4 @@
-"""Segmentation attacks of adversarial-library 0.2.2 (adv-lib): ``advlib:pdpgd``."""
+"""Segmentation attacks of adversarial-library (adv-lib; tried with 0.2.8): ``advlib:pdpgd``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from types import FunctionType, ModuleType
 from typing import Any, ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from advbench.attacks.package_attack import PackageAttack, TwoClasses
 from advbench.errors import AdvbenchError
@@ -20,6 +21,7 @@ LINF: dict[str, dict[str, Any]] = {
     "pdpgd": {"norm": math.inf},
 }
 _L2 = ("asma", "pdgd")
+_THREE_CLASSES = ("alma_prox",)  # its loss divides by the range of the three highest logits
 
 
 class AdvLibAttack(PackageAttack):
@@ -39,13 +41,32 @@ class AdvLibAttack(PackageAttack):
         return len(self.eps) * int(given)
 
     def one(self, model: TwoClasses, image: Tensor, mask: Tensor, eps: float) -> Tensor:
-        return self._function()(model, image, mask, **(LINF[self.method] | self.arguments))
+        taken = ThirdClass(model) if self.method in _THREE_CLASSES else model
+        # A proximal step is decorated by torch.compile, which takes a C++ compiler and its time.
+        with torch.compiler.set_stance("force_eager"):
+            return self._function()(taken, image, mask, **(LINF[self.method] | self.arguments))
 
     @classmethod
     def _function(cls) -> Any:
         # Its loggers import visdom, which they need when a run is watched alone.
         sys.modules.setdefault("visdom", ModuleType("visdom"))
         return getattr(cls.imported("adv_lib.attacks.segmentation"), cls.method)
+
+
+class ThirdClass(nn.Module):
+    """Logits of pristine, forged, and a class that no pixel gets: one below the lower of the two.
+
+    The difference of logits over their range is then z/(1 + |z|), which has the sign of z and grows
+    with it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.model(x)
+        return torch.cat([logits, logits.amin(1, keepdim=True) - 1], 1)
 
 
 def advlib(method: str) -> type[AdvLibAttack]:

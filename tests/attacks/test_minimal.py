@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import advbench
 from advbench.attacks.apgd import APGD
 from advbench.attacks.minimal import Minimal
+from advbench.attacks.package_attack import TwoClasses
 from advbench.scores.counts import Counts, f1
 from advbench.victims.base import Victim
 from tests.attacks.toys import LINEAR_WEIGHTS, Toy, linear, wavy_net
@@ -88,3 +91,33 @@ def test_smaller_shares_need_no_smaller_phi() -> None:
     assert list(results) == ["minimal-0.8", "minimal-0.5", "minimal-0.2"]
     assert moved == sorted(moved)
     assert moved[0] < moved[-1]
+
+
+# DAG steps along the gradient itself, and the noise that turns a pixel is w·d/|w|² there.
+ALONG_GRADIENT = max(map(abs, LINEAR_WEIGHTS)) * sum(map(abs, LINEAR_WEIGHTS))
+ALONG_GRADIENT /= sum(w * w for w in LINEAR_WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "expected", "above"),
+    [
+        ("alma_prox", {"num_steps": 300}, 1.0, 0.001),
+        ("pdpgd", {"num_steps": 500}, 1.0, 0.03),
+        ("dag", {"γ": 0.0005}, ALONG_GRADIENT, 0.03),
+    ],
+)
+def test_the_least_noise_of_adversarial_library(
+    method: str, arguments: dict[str, Any], expected: float, above: float
+) -> None:
+    """Where all forged pixels turn at one distance, its attacks find that distance too."""
+    pytest.importorskip("adv_lib")
+    levels = 5.5
+    victim, image, mask = flat(levels)
+    forged = image[..., 5:12, 4:15] / 255
+    labels = torch.ones_like(forged[:, 0], dtype=torch.long)
+    attack: Any = advbench.load_attack(f"advlib:{method}", eps=[9], arguments=arguments)
+    found = attack.one(TwoClasses(victim).eval(), forged, labels, 9 / 255)
+    noise = 255 * float((found - forged).abs().max())
+    (ours,) = Minimal()(victim, image, mask, ["a"]).values()
+    assert (ours.int() - image.int()).abs().max() == math.ceil(levels)
+    assert expected * levels <= noise <= (expected + above) * levels

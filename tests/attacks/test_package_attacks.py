@@ -71,6 +71,18 @@ def pdpgd(
     return inputs + num_steps / 255 * gradient.sign()
 
 
+def alma_prox(model: Any, inputs: Tensor, labels: Tensor) -> Tensor:
+    """One step up the package's ratio of logits, which wants three classes."""
+    x = inputs.clone().requires_grad_()
+    logits = model(x)
+    highest = logits.topk(3, dim=1).values
+    assert (logits.argmax(1) < 2).all()
+    signed = (logits[:, 1] - logits[:, 0]) * (2 * labels - 1)
+    assert (highest[:, 0] - highest[:, 2] >= 1).all()
+    (gradient,) = torch.autograd.grad((signed / (highest[:, 0] - highest[:, 2])).sum(), x)
+    return inputs - gradient.sign()
+
+
 ZOO = {
     "ifgsm": (".gradient.ifgsm", "Steps"),
     "random": (".gradient.random", "Random"),
@@ -87,7 +99,7 @@ def _packages(monkeypatch: pytest.MonkeyPatch) -> None:
     zoo.load_attack_class = lambda name: globals()[ZOO[name][1]]
     monkeypatch.setitem(sys.modules, "transferattack", zoo)
     library: Any = ModuleType("adv_lib.attacks.segmentation")
-    library.pdpgd = pdpgd
+    library.pdpgd, library.alma_prox = pdpgd, alma_prox
     for name in ("adv_lib", "adv_lib.attacks"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, library.__name__, library)
@@ -133,6 +145,19 @@ def test_budget_and_grid_are_enforced_and_batches_do_not_matter(name, arguments)
 def test_refusals_give_the_reason(name, reason):
     with pytest.raises(AdvbenchError, match=f"^attack {name}: .*{reason}"):
         advbench.load_attack(name)
+
+
+def test_a_third_class_keeps_the_direction_of_the_logit():
+    """A step down z/(1 + |z|), written out here."""
+    batch, victim = pictures(1), Toy(wavy_net())
+    attack = advbench.load_attack("advlib:alma_prox", eps=[3])
+    (found,) = attack(victim, batch.images, batch.masks, batch.ids).values()
+    x = (batch.images / 255).requires_grad_()
+    z = victim.logits(x)
+    sign = 2 * batch.masks[:, None].float() - 1
+    (gradient,) = torch.autograd.grad((sign * z / (1 + z.abs())).sum(), x)
+    expected = (batch.images - 3 * gradient.sign()).clamp(0, 255)
+    assert (found == expected).float().mean() > 0.999
 
 
 def test_labels_are_repeated_image_by_image():
