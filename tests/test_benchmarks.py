@@ -290,3 +290,26 @@ def test_gpu_check(script):
     assert row["repeatable"] is True
     (late,) = run(module, *few, "--numerics", "exact", "--seconds", 0)
     assert (late["note"], late["ms"]) == ("no time", "")
+
+
+@pytest.mark.usefixtures("_beside")
+def test_adapter_overhead(script, tmp_path):
+    """A clock of convolutions, in place of seconds, sees no pass too many; gradients are equal."""
+    module, table = script("adapter_overhead"), tmp_path / "overhead.csv"
+    arguments = ["--side", 64, "--pairs", 2, "--memory", 1, "--csv", table]
+    (row,) = run(module, *arguments)
+    assert (row["victim"], row["side"], row["gradient"]) == ("wrap", 64, True)
+    assert row["ratio_quarter"] <= row["ratio"] <= row["ratio_three_quarters"]
+    assert len(table.read_text().splitlines()) == 2
+    victim = module.wrapped()
+    work = module.passes(victim, 64)
+    assert torch.allclose(work["bare"](), work["victim"](), rtol=1e-5)
+    done = [0]
+    handles = [
+        part.register_forward_hook(lambda *_: done.__setitem__(0, done[0] + 1))
+        for part in victim.network.modules()
+        if isinstance(part, nn.Conv2d)
+    ]
+    assert len(handles) > 50
+    taken = sys.modules["timing"].turns(work, 3, lambda: float(done[0]))
+    assert taken == {part: 3 * [len(handles)] for part in module.PARTS}
