@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -58,11 +58,15 @@ class IMDLBenCoVictim(ContractVictim):
                 f"victim {cls.name}: IMDLBenCo has no model {cls.model!r}; there are "
                 f"{', '.join(sorted(models.module_dict))}"
             )
-        arguments = dict(cls.arguments)
-        if cls.model == "Trufor":
-            settings = resources.files("IMDLBenCo") / "statics/model_zoo/configs/trufor.yaml"
-            arguments["config_path"] = str(settings)
-        return models.get(cls.model)(**arguments)
+        return models.get(cls.model)(**arguments_of(cls))
+
+
+def arguments_of(kind: type[ContractVictim]) -> dict[str, Any]:
+    """Give what the model's constructor takes; TruFor's reads a file of the package."""
+    if kind.model != "Trufor":
+        return dict(kind.arguments)
+    settings = resources.files("IMDLBenCo") / "statics/model_zoo/configs/trufor.yaml"
+    return kind.arguments | {"config_path": str(settings)}
 
 
 def imdlbenco(member: str) -> type[ContractVictim]:

@@ -115,11 +115,31 @@ class Classifier(Contract):
         return {"backward_loss": image.mean(), "pred_label": image.mean((1, 2, 3))}
 
 
+class BayerResnet101(Contract):
+    """A backbone that gives a label unless it is asked for a mask of one side; ForensicHub's, which
+    downloads by timm and rewrites a filter at each pass."""
+
+    def __init__(self, output_type: str = "label", image_size: int = 256) -> None:
+        import timm
+
+        super().__init__()
+        assert output_type == "mask"
+        self.side = image_size
+        self.backbone = timm.create_model("test_resnet", pretrained=True)
+        self.input_head = nn.ModuleDict({"BayarConv2D": nn.Conv2d(3, 3, 1, bias=False)})
+
+    def forward(self, image: Tensor, mask: Any = None, edge_mask: Any = None, **other: Any) -> Any:
+        filtering = self.input_head["BayarConv2D"]
+        filtering.weight.data *= 1.25
+        assert mask.shape[2:] == (self.side, self.side)
+        return super().forward(filtering(image), mask, other["label"])
+
+
 class Mine(Contract):
     """What a user registers."""
 
 
-MODELS = (Mesorch, IML_ViT, MVSSNet, MSCDI_Net, MantraNet, Classifier, Mine)
+MODELS = (Mesorch, IML_ViT, MVSSNet, MSCDI_Net, MantraNet, Classifier, BayerResnet101, Mine)
 
 
 def install(patch: pytest.MonkeyPatch, name: str, **contents: Any) -> None:
@@ -133,5 +153,10 @@ def install(patch: pytest.MonkeyPatch, name: str, **contents: Any) -> None:
 
 
 def build_from_registry(registry: Models, wanted: dict[str, Any]) -> nn.Module:
-    """ForensicHub's factory."""
+    """ForensicHub's factory, which imports what other tasks need."""
+    import jpegio  # noqa: F401
+    from DeepfakeBench.training import detectors
+    from DeepfakeBench.training.detectors import __all__ as names
+
+    assert names == detectors.__all__
     return registry.get(wanted["name"])(**wanted["init_config"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_a_model_that_normalises_over_the_batch_and_rewrites_a_filter():
         assert torch.allclose(victim.probabilities(x)[1:], first, atol=1e-6)
 
 
+def test_a_backbone_is_asked_for_a_mask_and_downloads_nothing():
+    pytest.importorskip("timm")
+    victim, x = load("forensichub:BayerResnet101@48"), images(1, 48, 48)
+    first = own(load("forensichub:BayerResnet101@48"), x)
+    for _ in range(3):
+        assert torch.allclose(victim.probabilities(x), first, atol=1e-6)
+    assert not {"jpegio", "DeepfakeBench"} & sys.modules.keys()
+
+
+def test_models_of_imdlbenco_are_in_forensichubs_registry():
+    victim, x = load("forensichub:Mesorch"), images(1, 512, 512)
+    assert torch.allclose(victim.probabilities(x), own(victim, x), atol=1e-6)
+
+
 def test_padding_is_black_at_right_and_bottom():
     victim, x = load("imdlbenco:IML_ViT@64"), images(1, 40, 33)
     padded = torch.zeros(1, 3, 64, 64)
@@ -126,11 +141,13 @@ def test_a_model_without_gradients_gives_maps_alone():
     [
         ("imdlbenco:SPAN", "draws new random layers at each pass"),
         ("imdlbenco:Cat_Net", "coefficients and quantisation tables of a JPEG file"),
+        ("forensichub:QtResnet101", "coefficients and quantisation tables of a JPEG file"),
+        ("forensichub:CAFTB_Net", "reads a folder of SegFormer's weights"),
         ("forensichub:DTD", "coefficients and quantisation tables of a JPEG file"),
         ("imdlbenco:Mesorch@256", "takes 512.512 only; leave out @256$"),
         ("imdlbenco:SparseViT@768", "multiples of 512; leave out @768$"),
         ("imdlbenco:Mine@big", "@ is followed by a number of pixels$"),
-        ("imdlbenco:Nobody", "IMDLBenCo has no model 'Nobody'; there are Classifier, IML_ViT"),
+        ("imdlbenco:Nobody", "IMDLBenCo has no model 'Nobody'; there are .*Classifier, IML_ViT"),
         ("forensichub:Nobody", r"ForensicHub cannot build it \(KeyError: 'Nobody'\)$"),
     ],
 )
@@ -152,7 +169,7 @@ def test_no_weights_is_told():
 
 
 def test_without_the_package(monkeypatch):
-    monkeypatch.delitem(__import__("sys").modules, "IMDLBenCo.model_zoo")
+    monkeypatch.delitem(sys.modules, "IMDLBenCo.model_zoo")
     with pytest.raises(AdvbenchError, match=r"cannot import IMDLBenCo.*pip install imdlbenco"):
         load("imdlbenco:Mine")
 
