@@ -1,4 +1,7 @@
-"""The package IMDLBenCo itself, in the environment of docs/other-localizers.md."""
+"""The package IMDLBenCo itself, in the environment of docs/other-localizers.md.
+
+``pytest -s`` prints the figures that stand there.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ import advbench
 from advbench.attacks.losses import localization_loss
 from advbench.errors import AdvbenchError
 
-MODELS = ["Mesorch", "IML_ViT@224", "SparseViT", "PSCC_Net", "MantraNet", "ObjectFormer"]
-MODELS += ["MVSSNet@128", "Trufor@128", "MSCDI_Net"]
+MODELS = ["Mesorch", "IML_ViT@224", "SparseViT", "PSCC_Net@128", "MantraNet", "ObjectFormer"]
+MODELS += ["MVSSNet@128", "Trufor@128", "MSCDI_Net@128"]
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 pytestmark = pytest.mark.slow
@@ -31,6 +34,21 @@ def package(network, x):
     zeros = torch.zeros(len(x), 1, *x.shape[2:])
     given = {"image": (x - MEAN) / STD, "mask": zeros, "edge_mask": zeros}
     return network(**given, label=torch.zeros(len(x)))["pred_mask"]
+
+
+def settle(network, x):
+    """Take the statistics of batch norms from these images. With those of a new network a deep one
+    hardly reacts to its image (PSCC_Net: a gradient of 3e-9), and differences drown in rounding."""
+    twin = copy.deepcopy(network)  # a pass may change it
+    for module in twin.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.train()
+            module.momentum = None
+    with torch.no_grad():
+        package(twin, x)
+    for name, value in twin.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            network.get_buffer(name).copy_(value)
 
 
 @pytest.fixture
@@ -50,14 +68,18 @@ def test_maps_and_gradients(victim, any_dtype):
     """The package's own map to 1e-6, alone and in a batch; gradients as differences."""
     side = victim.reading.fitting.side or 64
     x = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    settle(victim.network, x)
     # MantraNet normalises over the batch, and rescales a filter at each pass.
     parts = x[:, None] if victim.reading.one_at_a_time else [x]
     copies = [copy.deepcopy(victim.network) for _ in parts]
     with torch.no_grad():
         logits = victim.logits(x)
         own = torch.cat([package(*pair) for pair in zip(copies, parts, strict=True)])
-        assert (torch.sigmoid(logits) - own).abs().max() <= 1e-6
-        assert torch.allclose(victim.logits(x[1:]), logits[1:], rtol=1e-4, atol=1e-4)
+        off = (torch.sigmoid(logits) - own).abs().max()
+        alone = victim.logits(x[1:])
+        print(f"\n{victim.name}: map {off:.1e}, alone {(alone - logits[1:]).abs().max():.1e}")
+        assert off <= 1e-6
+        assert torch.allclose(alone, logits[1:], rtol=1e-4, atol=1e-4)
     if not victim.differentiable:
         return
     in_precision(victim.network, torch.float64)
@@ -65,17 +87,17 @@ def test_maps_and_gradients(victim, any_dtype):
     weight = torch.randn(1, 1, side, side, dtype=torch.float64)
     (gradient,) = torch.autograd.grad((victim.logits(one) * weight).sum(), one)
     assert (gradient != 0).double().mean() > 0.99
-    for number in gradient.abs().flatten().topk(3).indices.tolist():
-        assert any(
-            torch.isclose(
-                difference(victim, one, weight, number=number, step=step),
-                gradient.flatten()[number],
-                rtol=1e-3,
-            )
-            for step in (1e-6, 1e-5, 1e-4, 1e-3)
-        )
+    for value, number in zip(*gradient.abs().flatten().topk(3), strict=True):
+        errors = []
+        for step in (1e-8, 1e-7, 1e-6, 1e-5):
+            found = difference(victim, one, weight, number=int(number), step=step)
+            errors.append(float((found - gradient.flatten()[number]).abs() / value))
+            if errors[-1] <= 1e-3:
+                break
+        print(f"{victim.name}: gradient {value:.1e}, difference off by {min(errors):.1e} of it")
+        assert min(errors) <= 1e-3
     in_precision(victim.network, torch.float32)
-    attacked(victim, (255 * x).byte())
+    attacked(victim, (255 * x[:1]).byte())
 
 
 def in_precision(network, dtype):
@@ -89,7 +111,7 @@ def in_precision(network, dtype):
 
 def difference(victim, image, weight, *, number, step):
     """Divided central difference of the weighted logits along one value of the image; a small step
-    drowns in rounding where a random network hardly reacts, a large one crosses kinks."""
+    drowns in rounding, a large one crosses kinks."""
     along = torch.zeros_like(image).flatten()
     along[number] = step
     along = along.view_as(image)
@@ -107,12 +129,13 @@ def attacked(victim, images):
         with torch.no_grad():
             return localization_loss(victim.logits(batch / 255), masks[:, None].float())
 
+    before = loss(images)
     for name, settings in (("fgsm", {}), ("pgd", {"iterations": 2})):
         attack = advbench.load_attack(name, eps=[2], **settings)
         found = torch.as_tensor(attack(victim, images, masks)[f"{name}-2"])
         assert found.dtype == torch.uint8
         assert (found.int() - images.int()).abs().amax((1, 2, 3)).tolist() == [2] * len(images)
-        assert (loss(found) > loss(images)).all(), name
+        assert (loss(found) > before).all(), name
 
 
 @pytest.mark.parametrize(("name", "reason"), [("SPAN", "random layers"), ("Cat_Net", "JPEG")])
