@@ -28,9 +28,13 @@ RECIPES: dict[str, Recipe] = {
     "ObjectFormer": Recipe(side=224, side_argument="input_size", reentrant=True),
     "MVSSNet": Recipe(starting_weights=True),
     "Trufor": Recipe(starting_weights=True),
-    # Its forward copies the image out of the graph: torch.tensor(image).
+    # Its forward copies the image out of the graph: torch.tensor(image). Its deepest maps, of a
+    # 32nd of the side, are cut into windows of 8.
     "MSCDI_Net": Recipe(
-        arguments={"backbone_weights_path": "none"}, starting_weights=True, differentiable=False
+        multiple=256,
+        arguments={"backbone_weights_path": "none"},
+        starting_weights=True,
+        differentiable=False,
     ),
     "SPAN": Recipe(
         refusal="IMDLBenCo's code draws new random layers at each pass, so no map can be repeated"

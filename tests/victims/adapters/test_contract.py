@@ -128,10 +128,10 @@ def test_starting_weights_are_left_out_and_loading_works_afterwards(tmp_path):
 
 
 def test_a_model_without_gradients_gives_maps_alone():
-    victim = load("imdlbenco:MSCDI_Net@16")
-    x = images(1, 16, 16)
+    victim = load("imdlbenco:MSCDI_Net@256")
+    x = images(1, 256, 256)
     assert torch.allclose(victim.probabilities(x), own(victim, x), atol=1e-6)
-    masks = torch.ones(1, 16, 16, dtype=torch.bool)
+    masks = torch.ones(1, 256, 256, dtype=torch.bool)
     with pytest.raises(AdvbenchError, match=r"attack bim: follows gradients"):
         advbench.load_attack("bim")(victim, (255 * x).byte(), masks, ["a"])
 
@@ -146,6 +146,7 @@ def test_a_model_without_gradients_gives_maps_alone():
         ("forensichub:DTD", "coefficients and quantisation tables of a JPEG file"),
         ("imdlbenco:Mesorch@256", "takes 512.512 only; leave out @256$"),
         ("imdlbenco:SparseViT@768", "multiples of 512; leave out @768$"),
+        ("imdlbenco:MSCDI_Net@128", "multiples of 256; leave out @128$"),
         ("imdlbenco:Mine@big", "@ is followed by a number of pixels$"),
         ("imdlbenco:Nobody", "IMDLBenCo has no model 'Nobody'; there are .*Classifier, IML_ViT"),
         ("forensichub:Nobody", r"ForensicHub cannot build it \(KeyError: 'Nobody'\)$"),
