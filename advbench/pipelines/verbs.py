@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from advbench.attacks.base import Attack
 from advbench.defenses.base import Defense
@@ -11,7 +12,6 @@ from advbench.engines.units import Engine
 from advbench.errors import AdvbenchError
 from advbench.inference.devices import torch_device
 from advbench.inference.fast import with_numerics
-from advbench.pipelines import evaluate as scoring
 from advbench.pipelines import generate as making
 from advbench.pipelines.config import EvaluateConfig, GenerateConfig
 from advbench.pipelines.load import load_dataset
@@ -21,6 +21,9 @@ from advbench.registry import VICTIMS
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
 from advbench.victims.weights import is_builtin
+
+if TYPE_CHECKING:
+    from advbench.pipelines.evaluate import EvaluationCounts
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def evaluate(
     variants: frozenset[str] | None = None,
     feedback: Feedback | None = None,
     engine: Engine | None = None,
-) -> scoring.EvaluationCounts:
+) -> EvaluationCounts:
     """Score the cells that are missing.
 
     Args:
@@ -109,6 +112,9 @@ def evaluate(
     Raises:
         AdvbenchError: what :func:`advbench.pipelines.evaluate.evaluate` raises.
     """
+    # With pandas and pyarrow, which ``generate`` does without.
+    from advbench.pipelines import evaluate as scoring
+
     job = scoring.EvaluationJob(
         config.out,
         [*config.build_defenses(), *defenses],

@@ -8,14 +8,16 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from advbench.errors import AdvbenchError
 from advbench.files import write_atomically
-from advbench.training.task import Epoch
+
+if TYPE_CHECKING:
+    from advbench.training.task import Epoch
 
 Logger = Literal["tensorboard", "wandb"]
-Log = Callable[[Epoch], None]
+Log = Callable[["Epoch"], None]
 
 
 def check_loggers(names: Sequence[Logger]) -> None:

@@ -12,7 +12,6 @@ from functools import cache
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from advbench.codec import through_jpeg
 from advbench.images import Image
@@ -67,6 +66,8 @@ def contrasting_history(host: History, rng: np.random.Generator) -> History:
 @cache
 def normal_table() -> npt.NDArray[np.int32]:
     """Return quantiles of the standard normal in 1/256, drawn from by index."""
+    from scipy.special import ndtri
+
     return np.rint(ndtri((np.arange(4096) + 0.5) / 4096) * 256).astype(np.int32)
 
 
