@@ -41,6 +41,13 @@ if TYPE_CHECKING:
 @several("--victim", help="Only these victims.")
 @several("--dataset", help="Only these datasets.")
 @click.option("--protocol", default="f1/v1", show_default=True, help="The F1 rule.")
+@several(
+    "--metrics",
+    default=["auc,ssim"],
+    show_default=True,
+    metavar="auc|ssim|none",
+    help="What takes time beside F1 and the counts.",
+)
 @several("--ansm-weights", metavar="PATH", help="Networks of train ansm [the shipped ones].")
 @limit_option
 @weights_option
@@ -61,6 +68,7 @@ def evaluate(
     victim: Sequence[str],
     dataset: Sequence[str],
     protocol: str,
+    metrics: Sequence[str],
     ansm_weights: Sequence[str],
     limit: int | None,
     weights: str | None,
@@ -96,6 +104,7 @@ def evaluate(
             "limit": limit,
             "seed": seed,
             "where_possible": "all" in defense,
+            "metrics": () if metrics == ("none",) else tuple(metrics),
             "device": device,
             "out": out,
         },

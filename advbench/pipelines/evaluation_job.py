@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, combinations
 from pathlib import Path
+
+import pandas as pd
 
 from advbench.defenses.base import Defense
 from advbench.pipelines.cells import Cell
+from advbench.scores.metrics import OPTIONAL, Metric
 from advbench.scores.protocols import Protocol
 from advbench.scores.records import Record, to_records
 from advbench.scores.store import RecordStore
@@ -35,6 +40,7 @@ class EvaluationJob:
         records: where records go, ``out/records`` where None.
         defended: where those of defended images go, if elsewhere.
         known: records that are taken over where they were computed from the same things.
+        metrics: those of :data:`advbench.scores.metrics.OPTIONAL` that are wanted.
         where_possible: leave out a trained defense before a victim that it has no network for.
     """
 
@@ -51,6 +57,7 @@ class EvaluationJob:
     defended: Path | None = None
     known: Path | None = None
     where_possible: bool = False
+    metrics: tuple[Metric, ...] = OPTIONAL
 
 
 @dataclass
@@ -102,10 +109,14 @@ class CellRecords:
     originals: list[ShardEntry]
     cell: Cell
 
-    def key(self, sample_ids: tuple[str, ...]) -> str:
-        """Hash everything that decides the records of these images."""
+    def key(self, sample_ids: tuple[str, ...], metrics: Collection[Metric] | None = None) -> str:
+        """Hash everything that decides the records of these images.
+
+        Args:
+            metrics: those of the optional ones that the records hold; the job's where None.
+        """
         entries = (*self.variant.entries, *self.originals)
-        parts = {
+        parts: dict[str, object] = {
             "content": sorted(entry.content_sha256 for entry in entries),
             "samples": sample_ids,
             "victim": self.identity,
@@ -113,6 +124,9 @@ class CellRecords:
             "seed": self.job.seed if self.cell.defense.random else None,
             "protocol": self.job.protocol.id,
         }
+        held = self.job.metrics if metrics is None else metrics
+        if left_out := sorted(set(OPTIONAL) - set(held)):
+            parts["without"] = left_out
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def are_there(self) -> bool:
@@ -124,22 +138,34 @@ class CellRecords:
         entries = self.variant.entries if self.variant.settings else self.originals
         path = self._path(self._store)
         self._store.check_images(path, {name for entry in entries for name in entry.sample_ids})
-        return self._store.serving(path, self.variant.sample_ids, self.key) is not None
+        return self._serving(self._store) is not None
 
     def copy_known(self) -> bool:
         """Copy the records from ``job.known`` if they are valid there; tell whether they were."""
         if self.job.known is None:
             return False
         known = RecordStore(self.job.known)
-        chosen = known.serving(self._path(known), self.variant.sample_ids, self.key)
-        if chosen is None:
+        found = self._serving(known)
+        if found is None:
             return False
-        self.add(to_records(chosen))
+        chosen, metrics = found
+        self._store.add(
+            self._path(self._store), to_records(chosen), partial(self.key, metrics=metrics)
+        )
         return True
 
     def add(self, records: Sequence[Record]) -> None:
         """Write records of some of the images; valid ones of others stay."""
         self._store.add(self._path(self._store), records, self.key)
+
+    def _serving(self, store: RecordStore) -> tuple[pd.DataFrame, tuple[Metric, ...]] | None:
+        """Find records that hold the wanted metrics, and which of the optional ones they hold."""
+        for metrics in _at_least(self.job.metrics):
+            key_of = partial(self.key, metrics=metrics)
+            found = store.serving(self._path(store), self.variant.sample_ids, key_of)
+            if found is not None:
+                return found, metrics
+        return None
 
     @property
     def _store(self) -> RecordStore:
@@ -149,3 +175,10 @@ class CellRecords:
 
     def _path(self, store: RecordStore) -> Path:
         return store.path(self.dataset, self.identity["name"], self.variant.name, self.cell.name)
+
+
+def _at_least(wanted: Collection[Metric]) -> Iterator[tuple[Metric, ...]]:
+    """All choices of optional metrics that hold the wanted ones, the smallest first."""
+    sizes = range(len(OPTIONAL) + 1)
+    every = chain.from_iterable(combinations(OPTIONAL, size) for size in sizes)
+    return (metrics for metrics in every if set(wanted) <= set(metrics))

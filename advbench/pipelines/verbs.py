@@ -126,6 +126,7 @@ def evaluate(
         samples,
         variants,
         where_possible=config.where_possible,
+        metrics=config.metrics,
     )
     device = torch_device(config.device)
 

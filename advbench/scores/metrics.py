@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,6 +14,9 @@ from advbench.images import Image, Mask
 from advbench.scores.protocols import ProbabilityMap
 
 Change = npt.NDArray[np.float32]
+Metric = Literal["auc", "ssim"]
+# Those that take long beside a forward pass, and may be left out.
+OPTIONAL: tuple[Metric, ...] = ("auc", "ssim")
 
 
 def auc(probability: ProbabilityMap, truth: Mask) -> float:
@@ -36,7 +39,7 @@ class Noise:
 
     Attributes:
         psnr: in dB; infinite for equal images.
-        ssim: mean over channels, window 7 (less on smaller images).
+        ssim: mean over channels, window 7 (less on smaller images); NaN where it was not asked for.
         linf: in grey levels.
         l2: over all values, in [0, 1] units.
     """
@@ -47,17 +50,17 @@ class Noise:
     l2: float
 
 
-def noise_metrics(adversarial: Image, original: Image) -> Noise:
+def noise_metrics(adversarial: Image, original: Image, *, with_ssim: bool = True) -> Noise:
     """Measure the noise of a uint8 image against its original."""
     distance = cv2.absdiff(adversarial, original)
     largest = int(distance.max(initial=0))
     if largest == 0:
-        return Noise(math.inf, 1.0, 0.0, 0.0)
+        return Noise(math.inf, 1.0 if with_ssim else math.nan, 0.0, 0.0)
     squares = int(np.square(distance, dtype=np.uint16).sum(dtype=np.int64))
     window = min(7, (min(original.shape[:2]) - 1) | 1)
     return Noise(
         psnr=10 * math.log10(255**2 * distance.size / squares),
-        ssim=ssim(adversarial, original, window) if window >= 3 else math.nan,
+        ssim=ssim(adversarial, original, window) if with_ssim and window >= 3 else math.nan,
         linf=float(largest),
         l2=math.sqrt(squares) / 255,
     )

@@ -96,6 +96,22 @@ def test_undefended_scores_are_computed_once(job, toy):
     assert (third.scored, third.reused) == (0, 100)
 
 
+def test_metrics_that_take_time_may_be_left_out(job, toy, out):
+    """Fewer are served by records with more, and more are computed anew."""
+    few = replace(job, metrics=("auc",))
+    assert evaluate(few, lambda identity: toy).scored == 100
+    found = read_records(out / "records")
+    assert found.ssim.isna().all()
+    assert found.auc.notna().all()
+    assert write_tables(out).long.f1.notna().all()
+    assert evaluate(replace(job, metrics=()), lambda identity: toy).reused == 100
+    assert evaluate(job, lambda identity: toy).scored == 100
+    assert evaluate(few, lambda identity: toy).reused == 100
+    every = read_records(out / "records")
+    assert every.ssim.notna().all()
+    pd.testing.assert_series_equal(every.f1, found.f1)
+
+
 def test_rp_is_relative_to_undefended_originals(job, toy, out):
     evaluate(job, lambda identity: toy)
     tables = write_tables(out)
