@@ -1,18 +1,29 @@
-"""Attacks side by side with public peers, in one run, on the same victim and images.
+"""Attacks side by side with public peers, in one run, on the same network and images.
 
-    python benchmarks/attack_speed.py [--victim ifosn] [--images 8] [--repeats 3] [--csv PATH]
+    python benchmarks/attack_speed.py [--victim ifosn] [--images 4] [--repeats 3] [--csv PATH]
 
-FGSM, BIM, PGD and MI-FGSM against torchattacks, at one φ and over the paper's three; PGN against a
-plain transcription of its paper, C&W against five separate runs, for the rest of the paper's grid.
-Peers get the batch whole, the network as torch builds it, and all threads. ``bare`` is the limit:
-as many forward and backward passes of our network, with nothing of an attack
-around them. Both take turns; ratios are medians over the turns, with the smallest and the largest.
+FGSM, BIM, PGD and MI-FGSM against torchattacks at φ = 3; PGN against a plain transcription of its
+paper; C&W's five snapshots of one run against five separate runs. Each is timed in turns, after one
+turn that is not counted, in six ways:
+
+- ``user``: the peer as a user has it, the network in PyTorch's default layout,
+- ``layout``: the peer on the very network that our exact attack runs on, in channels-last,
+- ``exact`` and ``fast``: ours, at these numerics (docs/numerics.md),
+- ``bare`` and ``bare_fast``: as many forward and backward passes of the same network with nothing
+  of an attack around them, spread over threads as ours are.
+
+Peers get the batch whole and all threads. A ratio is the median over the turns, with the smallest
+and the largest; ``over_bare`` is exact ÷ bare. ``grid_part`` says how often the row counts in the
+paper's grid of 20 variants, where φ of 1 to 3 cost alike.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,29 +41,39 @@ from advbench.attacks.package_attack import TwoClasses
 from advbench.attacks.pgn import PGN
 from advbench.cli.progress import Progress
 from advbench.images import fit_mask, to_tensor, to_unit
+from advbench.inference.fast import with_numerics
 from advbench.inference.numerics import deterministic_mode
 from advbench.inference.runner import BatchRunner
 from advbench.pipelines.load import cache_folder, load_dataset
+from advbench.registry import VICTIMS
 from advbench.victims.base import Victim
 
-PHI = (1.0, 2.0, 3.0)
+PHI = 3.0
+PHIS = 3  # of the paper's grid
 STEPS = (50, 100, 150, 200, 250)
+RATIOS = {
+    "user": ("user", "exact"),
+    "layout": ("layout", "exact"),
+    "over_bare": ("exact", "bare"),
+    "fast": ("exact", "fast"),
+    "fast_over_bare": ("fast", "bare_fast"),
+}
 
 
 @click.command()
-@click.option("--victim", "name", default="ifosn", show_default=True)
+@click.option("--victim", "names", multiple=True, help="All.")
 @click.option("--size", type=click.Choice(["small", "full"]), default="small", show_default=True)
-@click.option("--attack", "only", multiple=True, help="Rows that begin so; all unless given.")
-@click.option("--images", "count", type=click.IntRange(min=1), default=8, show_default=True)
+@click.option("--attack", "only", multiple=True, help="Only these.")
+@click.option("--images", "count", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--iterations", type=click.IntRange(1, 10), default=10, show_default=True)
-@click.option("--pgn-iterations", type=click.IntRange(1, 10), default=10, show_default=True)
-@click.option("--cw-steps", type=click.IntRange(1, 50), default=50, show_default=True,
+@click.option("--pgn-iterations", type=click.IntRange(1, 10), default=1, show_default=True)
+@click.option("--cw-steps", type=click.IntRange(1, 50), default=5, show_default=True,
               help="Steps between C&W's snapshots.")  # fmt: skip
 @table_options
 def main(
-    name: str,
+    names: tuple[str, ...],
     size: str,
     only: tuple[str, ...],
     count: int,
@@ -66,65 +87,77 @@ def main(
     as_json: bool,
 ) -> None:
     """Print the table."""
-    weights = "builtin" if size == "small" else None
-    victim = advbench.load_victim(name, size=size, weights=weights, device=device)
-    pairs = Pairs(victim, count)
     rows: list[dict[str, Any]] = []
-    work = [
-        each
-        for each in pairs.comparisons(iterations, pgn_iterations, cw_steps)
-        if not only or each[0].startswith(only)
-    ]
+    names = names or tuple(VICTIMS.standard())
     with Progress() as progress:
-        for number, (label, part, ours, theirs, bare) in enumerate(work):
-            rows.append(
-                {"attack": label, "grid_part": part, **compared(ours, theirs, bare, repeats)}
-            )
-            progress.update("measuring", number + 1, len(work), "comparisons")
-    grid = [row for row in rows if row["grid_part"]]
-    total = {key: sum(row[key] * row["grid_part"] for row in grid) for key in ("ours_s", "peer_s")}
-    whole = round(total["peer_s"] / total["ours_s"], 2) if grid and not only else None
-    report = {
-        "victim": f"{name} ({size})",
-        "images": count,
-        "threads": torch.get_num_threads(),
-        "grid_ratio": whole,
-        "attacks": rows,
-    }
+        for number, name in enumerate(names):
+            weights = "builtin" if size == "small" else None
+            victim = advbench.load_victim(name, size=size, weights=weights, device=device)
+            pairs = Pairs(victim, count)
+            work = [
+                each
+                for each in pairs.comparisons(iterations, pgn_iterations, cw_steps)
+                if not only or each.attack in only
+            ]
+            for done, each in enumerate(work):
+                rows.append({"victim": name, "size": size, **compared(each, repeats)})
+                at = number * len(work) + done + 1
+                progress.update("measuring", at, len(names) * len(work), "comparisons")
     if csv_path:
         write_csv(csv_path, rows)
+    grids = {} if only else {name: grid(rows, name) for name in names}
     if as_json:
-        click.echo(json.dumps(report, indent=2))
+        click.echo(json.dumps({"images": count, "grid": grids, "attacks": rows}, indent=2))
         return
-    click.echo(f"{report['victim']}, {count} images, {torch.get_num_threads()} threads")
+    click.echo(f"{count} images, {torch.get_num_threads()} threads; seconds, then ratios")
     for row in rows:
-        click.echo(
-            f"{row['attack']:<24} ours {row['ours_s']:8.2f} s  peer {row['peer_s']:8.2f} s  "
-            f"ratio {row['ratio']:5.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})  "
-            f"over bare {row['over_bare']:.3f}"
-        )
-    if whole:
-        click.echo(f"whole grid: {whole:.2f} times faster than the naive loops")
+        seconds = "  ".join(f"{key[:-2]} {row[key]:.3f}" for key in row if key.endswith("_s"))
+        ratios = "  ".join(f"{key} {row[key]:.2f}" for key in RATIOS)
+        click.echo(f"{row['victim']:<8} {row['attack']:<7} {seconds}  |  {ratios}")
+    for name, whole in grids.items():
+        click.echo(f"{name}, whole grid: " + ", ".join(f"{k} {v:.2f}" for k, v in whole.items()))
 
 
-def compared(ours: Work, theirs: Work, bare: Work, repeats: int) -> dict[str, float]:
-    """Seconds and ratios of the three; ours beside the bare passes apart, as the memory that peers
-    take and give back slows down what comes next."""
-    taken = turns({"ours": ours, "peer": theirs}, repeats)
-    limit = turns({"ours": ours, "bare": bare}, repeats)
-    seconds = {**taken, "bare": limit["bare"]}
-    return {
-        **{f"{name}_s": round(median(each), 4) for name, each in seconds.items()},
-        **ratio(taken, "peer", "ours"),
-        "over_bare": ratio(limit, "ours", "bare")["ratio"],
+def grid(rows: list[dict[str, Any]], victim: str) -> dict[str, float]:
+    """Weigh the attacks of a victim as the paper's grid does: peers ÷ exact, exact ÷ fast."""
+    own = [row for row in rows if row["victim"] == victim]
+    total = {
+        key: sum(row[f"{key}_s"] * row["grid_part"] for row in own)
+        for key in ("user", "layout", "exact", "fast")
     }
+    return {
+        "user": round(total["user"] / total["exact"], 2),
+        "layout": round(total["layout"] / total["exact"], 2),
+        "fast": round(total["exact"] / total["fast"], 2),
+    }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One attack: how often it counts in the paper's grid, and what is timed, by its name."""
+
+    attack: str
+    grid_part: float
+    work: dict[str, Work]
+
+
+def compared(comparison: Comparison, repeats: int) -> dict[str, Any]:
+    """Seconds and ratios of one attack."""
+    turns(comparison.work, 1)  # imports, pages of memory, kernels that are chosen once
+    taken = turns(comparison.work, repeats)
+    row: dict[str, Any] = {"attack": comparison.attack, "grid_part": comparison.grid_part}
+    row |= {f"{name}_s": round(median(each), 4) for name, each in taken.items()}
+    for name, (above, below) in RATIOS.items():
+        found = ratio(taken, above, below)
+        row |= {f"{name}{key.removeprefix('ratio')}": value for key, value in found.items()}
+    return row
 
 
 class Pairs:
-    """The same images for both."""
+    """The same images and network for all."""
 
     def __init__(self, victim: Victim, count: int) -> None:
-        self.victim = victim
+        self.victim, self.fast = victim, with_numerics(victim, "fast")
         dataset = load_dataset("builtin", cache_folder())
         rows = dataset.select("test", label=1, limit=count)
         fitted = [victim.fit(dataset.image(row)) for row in rows]
@@ -138,14 +171,12 @@ class Pairs:
         self.y = self.masks[:, None].float().to(victim.device)
         plain = copy.copy(victim)
         plain.network = copy.deepcopy(victim.network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self.plain = plain
-        self.peer_network = TwoClasses(plain).eval()
+        self.peers = {"user": plain, "layout": victim}
 
-    def comparisons(self, iterations: int, pgn_iterations: int, cw_steps: int) -> Any:
-        """Name, how often it counts in the paper's grid, ours, theirs, the bare passes.
-
-        Steps are alike, so fewer of them count as often as they are missing.
-        """
+    def comparisons(
+        self, iterations: int, pgn_iterations: int, cw_steps: int
+    ) -> Iterator[Comparison]:
+        """All six attacks. Steps are alike, so fewer of them count as often as they are missing."""
         steps = {"steps": iterations, "alpha": 1 / 255}
         for ours, theirs, settings in (
             ("fgsm", "FGSM", {}),
@@ -153,41 +184,38 @@ class Pairs:
             ("pgd", "PGD", steps | {"random_start": True}),
             ("mifgsm", "MIFGSM", steps | {"decay": 1.0}),
         ):
-            for phis in ((3.0,), PHI):
-                more: dict[str, Any] = {"iterations": iterations, "alpha": 1.0} if settings else {}
-                attack = advbench.load_attack(ours, eps=phis, **more)
-                label = f"{ours} {'1 to 3' if len(phis) > 1 else '3'}"
-                part = (10 / iterations if settings else 1) if len(phis) > 1 else 0
-                yield (label, part, *self.trio(attack, self.loop(theirs, phis, settings)))
-        pgn = PGN(eps=(3.0,), iterations=pgn_iterations)  # few steps, which are timed, not judged
-        # One φ of three, which are alike.
-        part = 3 * 10 / pgn_iterations
-        yield ("pgn 3", part, *self.trio(pgn, lambda: self.plain_pgn(3 / 255, pgn_iterations)))
+            more: dict[str, Any] = {"iterations": iterations, "alpha": 1.0} if settings else {}
+            attack = advbench.load_attack(ours, eps=PHI, **more)
+            part = PHIS * 10 / iterations if settings else PHIS
+            yield self._comparison(attack, part, partial(self.torchattack, theirs, settings))
+        pgn = PGN(eps=(PHI,), iterations=pgn_iterations)  # few steps, which are timed, not judged
+        part = PHIS * 10 / pgn_iterations
+        yield self._comparison(pgn, part, partial(self.plain_pgn, PHI / 255, pgn_iterations))
         lengths = [cw_steps * step // 50 for step in STEPS]
         cw = advbench.load_attack("cw").only(lengths)
-        several = self.trio(cw, lambda: [self.plain_cw(length) for length in lengths])
-        yield ("cw 50 to 250", 50 / cw_steps, *several)
+        yield self._comparison(
+            cw, 50 / cw_steps, lambda peer: [self.plain_cw(length, peer) for length in lengths]
+        )
 
-    def trio(self, attack: Attack, theirs: Work) -> tuple[Work, Work, Work]:
-        def ours() -> object:
-            return attack.run(self.victim, self.images, self.masks, self.ids)
+    def _comparison(self, attack: Attack, grid_part: float, theirs: Any) -> Comparison:
+        own = {"exact": self.victim, "fast": self.fast}
+        work: dict[str, Work] = {}
+        for name, peer in self.peers.items():
+            work[name] = partial(theirs, peer)
+        for name, victim in own.items():
+            work[name] = partial(attack.run, victim, self.images, self.masks, self.ids)
+        for name, victim in (("bare", self.victim), ("bare_fast", self.fast)):
+            work[name] = partial(self.bare, victim, attack.passes())
+        return Comparison(attack.name, grid_part, work)
 
-        return ours, theirs, lambda: self.bare(attack.passes())
+    def torchattack(self, name: str, settings: dict[str, Any], peer: Victim) -> Tensor:
+        """One attack of torchattacks, the batch whole."""
+        network = TwoClasses(peer).eval()
+        attack = getattr(torchattacks, name)(network, eps=PHI / 255, **settings)
+        return attack(self.x, self.masks.long().to(self.x.device))
 
-    def loop(self, name: str, phis: tuple[float, ...], settings: dict[str, Any]) -> Work:
-        def theirs() -> object:
-            return [
-                getattr(torchattacks, name)(self.peer_network, eps=phi / 255, **settings)(
-                    self.x, self.masks.long().to(self.x.device)
-                )
-                for phi in phis
-            ]
-
-        return theirs
-
-    def bare(self, passes: int) -> None:
+    def bare(self, victim: Victim, passes: int) -> None:
         """Forward and backward, ``passes`` an image."""
-        victim = self.victim
 
         def work(index: Any) -> list[None]:
             x, y = self.x[list(index)], self.y[list(index)]
@@ -198,37 +226,37 @@ class Pairs:
             return [None] * len(index)
 
         runner = BatchRunner(victim.device, reentrant=victim.reentrant)
-        with deterministic_mode(victim.network), runner:
+        with deterministic_mode(victim.network, victim.numerics), runner:
             runner.map(range(len(self.x)), work)
 
-    def gradient(self, x: Tensor) -> Tensor:
+    def gradient(self, x: Tensor, peer: Victim) -> Tensor:
         leaf = x.detach().requires_grad_()
-        loss = F.binary_cross_entropy_with_logits(self.plain.logits(leaf), self.y)
+        loss = F.binary_cross_entropy_with_logits(peer.logits(leaf), self.y)
         return torch.autograd.grad(loss, leaf)[0]
 
-    def plain_pgn(self, eps: float, iterations: int) -> Tensor:
+    def plain_pgn(self, eps: float, iterations: int, peer: Victim) -> Tensor:
         """Algorithm 1 of the paper of PGN, the batch whole, a neighbour after the other."""
         alpha, momentum, adversarial = eps / 10, torch.zeros_like(self.x), self.x
         for _ in range(iterations):
             mean = torch.zeros_like(self.x)
             for _ in range(20):
                 near = adversarial + torch.empty_like(self.x).uniform_(-3 * eps, 3 * eps)
-                first = self.gradient(near)
+                first = self.gradient(near, peer)
                 scale = first.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-30)
-                mean += 0.5 * first + 0.5 * self.gradient(near - alpha * first / scale)
+                mean += 0.5 * first + 0.5 * self.gradient(near - alpha * first / scale, peer)
             mean /= 20
             momentum = momentum + mean / mean.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-30)
             adversarial = adversarial + alpha * momentum.sign()
             adversarial = (self.x + (adversarial - self.x).clamp(-eps, eps)).clamp(0, 1)
         return adversarial
 
-    def plain_cw(self, steps: int) -> Tensor:
+    def plain_cw(self, steps: int, peer: Victim) -> Tensor:
         """One run of eq. 5 of the ANSM paper by Adam, the batch whole."""
         noise = torch.zeros_like(self.x, requires_grad=True)
         optimizer = torch.optim.Adam([noise], 1e-4)
         for _ in range(steps):
             optimizer.zero_grad()
-            probability = torch.sigmoid(self.plain.logits(self.x + noise))
+            probability = torch.sigmoid(peer.logits(self.x + noise))
             (noise.square().sum() + (2 * probability - 1).sum()).backward()
             optimizer.step()
             with torch.no_grad():

@@ -175,21 +175,24 @@ def _beside(monkeypatch):
 
 @pytest.mark.usefixtures("_beside")
 def test_attack_speed(script, tmp_path):
+    """Ratios are of the seconds beside them, and the grid weighs the attacks by their passes."""
     pytest.importorskip("torchattacks")
     table = tmp_path / "speed.csv"
     few = ["--iterations", 1, "--pgn-iterations", 1, "--cw-steps", 1]
-    arguments = ["--images", 1, "--repeats", 1, *few, "--csv", table]
+    arguments = ["--victim", "ifosn", "--images", 1, "--repeats", 1, *few, "--csv", table]
     found = run(script("attack_speed"), *arguments)
-    rows = {row["attack"]: row for row in found["attacks"]}
-    assert len(rows) == 10
-    for row in rows.values():
-        assert row["ratio"] == pytest.approx(row["peer_s"] / row["ours_s"], rel=0.05)
-        assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
-    grid = [row for row in rows.values() if row["grid_part"]]
-    theirs, ours = (sum(row[k] * row["grid_part"] for row in grid) for k in ("peer_s", "ours_s"))
-    assert [row["grid_part"] for row in grid] == [1, 10, 10, 10, 30, 50]
-    assert found["grid_ratio"] == pytest.approx(theirs / ours, rel=0.05)
-    assert len(table.read_text().splitlines()) == 11
+    rows = found["attacks"]
+    assert [row["grid_part"] for row in rows] == [3, 30, 30, 30, 30, 50]
+    for row in rows:
+        for name, (above, below) in script("attack_speed").RATIOS.items():
+            assert row[name] == pytest.approx(row[f"{above}_s"] / row[f"{below}_s"], rel=0.05)
+            assert row[f"{name}_min"] <= row[name] <= row[f"{name}_max"]
+    seconds = {
+        key: sum(row[f"{key}_s"] * row["grid_part"] for row in rows) for key in ("user", "exact")
+    }
+    whole = found["grid"]["ifosn"]["user"]
+    assert whole == pytest.approx(seconds["user"] / seconds["exact"], rel=0.05)
+    assert len(table.read_text().splitlines()) == 1 + len(rows)
 
 
 @pytest.mark.usefixtures("_beside")
@@ -199,9 +202,9 @@ def test_plain_loops_are_the_attacks(script):
     cw = advbench.load_attack("cw").only([4])
     (result,) = cw.run(pairs.victim, pairs.images, pairs.masks, pairs.ids).values()
     ours = result.details[0].float_image
-    assert (pairs.plain_cw(4)[0] - ours).abs().max() < 1e-5
+    assert (pairs.plain_cw(4, pairs.peers["user"])[0] - ours).abs().max() < 1e-5
     assert (ours - pairs.x[0]).abs().max() > 1e-4
-    moved = (pairs.plain_pgn(3 / 255, 1) - pairs.x).abs().max()
+    moved = (pairs.plain_pgn(3 / 255, 1, pairs.peers["user"]) - pairs.x).abs().max()
     assert 0 < moved <= 3 / 255 / 10 + 1e-6
 
 
