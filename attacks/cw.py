@@ -39,6 +39,8 @@ class CW(Attack):
         lr: step size in [0, 1] units; by default 1e-4 for ``paper``, 3e-4 for ``hinge``.
         c: weight of f.
         kappa: margin of the hinge, in logits.
+        early_stop: end an image of variant ``hinge`` once f = 0, every pixel past the margin; later
+            steps could only make ‖ξ‖ smaller.
         project: keep the image in [0, 1] at ``each`` step, or truncate it at the end (``final``).
     """
 
@@ -52,6 +54,7 @@ class CW(Attack):
     lr: Annotated[float, Field(gt=0, le=1)] = PAPER_LR
     c: Annotated[float, Field(ge=0)] = 1.0
     kappa: Annotated[float, Field(ge=0)] = 2.0
+    early_stop: bool = False
     project: Literal["each", "final"] = "each"
 
     @model_validator(mode="before")
@@ -65,6 +68,8 @@ class CW(Attack):
     def _hinge_stays_inside(self) -> Self:
         if self.variant == "hinge" and self.project == "final":
             raise ValueError("hinge keeps the best image it saw, so it projects at each step")
+        if self.early_stop and self.variant != "hinge":
+            raise ValueError("early_stop is for variant=hinge, whose f can reach 0")
         return self
 
     @field_validator("steps", mode="before")
@@ -126,26 +131,43 @@ class CW(Attack):
             if self.optimizer == "adam"
             else torch.optim.SGD([noise], self.lr)
         )
-        best = Best(x) if self.variant == "hinge" else None
-        first, last = torch.zeros(len(x)), torch.zeros(len(x))
+        best = Best(x, logit(victim.threshold)) if self.variant == "hinge" else None
+        first, last = (torch.zeros(len(x), device=x.device) for _ in range(2))
         zeros = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        broken_at = torch.zeros_like(zeros)
+        broken_at, taken = torch.zeros_like(zeros), torch.zeros_like(zeros)
+        ended = torch.zeros_like(zeros, dtype=torch.bool)
         snapshots: dict[int, list[Adversarial]] = {}
+
+        def snapshot(images: Tensor) -> list[Adversarial]:
+            counts = (zeros.float(), broken_at.float(), taken.float())
+            numbers = torch.stack([first, last, *counts], 1).tolist()
+            return [
+                Adversarial(image.clone(), start, end, *map(int, counted))
+                for image, (start, end, *counted) in zip(images, numbers, strict=True)
+            ]
+
         for step in range(1, max(self.steps) + 1):
             runner.check_cancelled()
             at_step = [(*key, step) for key in keys]
-            objective, logits = self._objective(victim, x, noise, at_step)
+            objective, f, logits = self._objective(victim, x, noise, at_step)
+            last = torch.where(ended, last, objective.detach())
+            first = last if step == 1 else first
             if best is not None:
-                best.update(x + noise.detach(), logits, noise, logit(victim.threshold))
+                best.update(x + noise.detach(), logits, noise)
+            if best is not None and self.early_stop:
+                past_margin = (f.detach() == 0) & logits.isfinite().flatten(1).all(1)
+                ended = best.ended = ended | past_margin
+                if ended.all():
+                    snapshots |= {m: snapshot(best.images) for m in self.steps if m >= step}
+                    break
             (noise.grad,) = torch.autograd.grad(objective.sum(), noise)
             runner.on_pass(len(x))
-            last = objective.detach()
-            first = last if step == 1 else first
+            taken += ~ended
             largest = noise.grad.abs().amax((1, 2, 3))
-            zeros += largest == 0
+            zeros += (largest == 0) & ~ended
             # The loss is finite where a logit is infinite.
             finite = logits.isfinite().flatten(1).all(1) & last.isfinite() & largest.isfinite()
-            broken_at[~finite & (broken_at == 0)] = step
+            broken_at[~finite & ~ended & (broken_at == 0)] = step
             if region is not None:
                 noise.grad *= region
             optimizer.step()
@@ -157,25 +179,21 @@ class CW(Attack):
                 if best is not None:
                     with torch.no_grad():
                         logits = victim.logits_for(images, at_step)
-                    images = best.joined(images, logits, noise, logit(victim.threshold))
-                counts = (zeros.float(), broken_at.float())
-                numbers = torch.stack([first, last, *counts], 1).tolist()
-                snapshots[step] = [
-                    Adversarial(image.clone(), start, end, int(count), int(broken), step)
-                    for image, (start, end, count, broken) in zip(images, numbers, strict=True)
-                ]
+                    images = best.joined(images, logits, noise)
+                snapshots[step] = snapshot(images)
         return [list(row) for row in zip(*(snapshots[m] for m in self.steps), strict=True)]
 
     def _objective(
         self, victim: Victim, x: Tensor, noise: Tensor, keys: Sequence[tuple[object, ...]]
-    ) -> tuple[Tensor, Tensor]:
-        """Per image ‖ξ‖² + c·f summed over pixels, and the logits; over a random defense's draws f
-        is the mean, and the logits are those of the last."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Per image ‖ξ‖² + c·f, f summed over pixels, and the logits; over a random defense's draws
+        f is the mean, and the logits are those of the last."""
         total, logits = self._f(victim, x + noise, [(*key, 0) for key in keys])
         for draw in range(1, victim.draws):
             more, logits = self._f(victim, x + noise, [(*key, draw) for key in keys])
             total = total + more
-        return noise.square().sum((1, 2, 3)) + self.c * total / victim.draws, logits
+        f = total / victim.draws
+        return noise.square().sum((1, 2, 3)) + self.c * f, f, logits
 
     def _f(
         self, victim: Victim, images: Tensor, keys: Sequence[tuple[object, ...]]
@@ -191,26 +209,33 @@ class CW(Attack):
 
 
 class Best:
-    """The best image seen so far: fewest pixels above the threshold, then least ‖ξ‖²."""
+    """The best image seen so far: fewest logits above the threshold, then least ‖ξ‖².
 
-    def __init__(self, x: Tensor) -> None:
-        self._x, self._images = x, x.clone()
+    Attributes:
+        ended: those whose best image stays as it is.
+    """
+
+    def __init__(self, x: Tensor, threshold: float) -> None:
+        self._x, self._threshold, self.images = x, threshold, x.clone()
+        self.ended = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self._forged = torch.full((len(x),), math.inf, device=x.device)
         self._energy = torch.full((len(x),), math.inf, device=x.device)
 
-    def update(self, images: Tensor, logits: Tensor, noise: Tensor, threshold: float) -> None:
+    def update(self, images: Tensor, logits: Tensor, noise: Tensor) -> None:
         """Keep each image that beats what was kept."""
-        forged = (logits.detach() > threshold).flatten(1).sum(1).float()
+        forged = (logits.detach() > self._threshold).flatten(1).sum(1).float()
         energy = noise.detach().square().sum((1, 2, 3))
         better = (forged < self._forged) | ((forged == self._forged) & (energy < self._energy))
+        better &= ~self.ended
         self._forged = torch.where(better, forged, self._forged)
         self._energy = torch.where(better, energy, self._energy)
-        self._images = torch.where(better.view(-1, 1, 1, 1), images, self._images)
+        self.images = torch.where(better.view(-1, 1, 1, 1), images, self.images)
 
-    def joined(self, images: Tensor, logits: Tensor, noise: Tensor, threshold: float) -> Tensor:
+    def joined(self, images: Tensor, logits: Tensor, noise: Tensor) -> Tensor:
         """The best images if ``images`` were seen too; what is kept does not change, so that a
         snapshot alters nothing after it."""
-        other = Best(self._x)
-        other._images, other._forged, other._energy = self._images, self._forged, self._energy
-        other.update(images, logits, noise, threshold)
-        return other._images
+        other = Best(self._x, self._threshold)
+        other.images, other._forged, other._energy = self.images, self._forged, self._energy
+        other.ended = self.ended
+        other.update(images, logits, noise)
+        return other.images

@@ -204,6 +204,32 @@ def test_the_hinge_keeps_the_best_so_far() -> None:
     assert kept[-1][0] < 29
 
 
+def test_an_early_stop_is_the_run_until_the_margin_is_passed() -> None:
+    """Of a longer run it keeps what a run of so many steps keeps, alone and beside others."""
+    batch, victim = pictures(3), Toy(wavy_net())
+    settings = {"variant": "hinge", "lr": 0.02, "kappa": 0.5}
+    stopped = CW(steps=(5, 400), early_stop=True, **settings)
+    early, late = batch.attacked(stopped, victim).values()
+    taken = [one.gradients for one in late.details]
+    assert len(set(taken)) > 1
+    assert max(taken) < 400
+    for number, count in enumerate(taken):
+        # The iterate after ``count`` steps is the first that is past the margin everywhere.
+        (whole,) = batch.attacked(CW(steps=count, **settings), victim).values()
+        assert torch.equal(late.details[number].float_image, whole.details[number].float_image)
+        logits = victim.logits(floats(whole)[number : number + 1])
+        assert (logits <= 0).all()
+    (plain,) = batch.attacked(CW(steps=5, **settings), victim).values()
+    for number, count in enumerate(taken):
+        if count >= 5:
+            assert torch.equal(floats(early)[number], floats(plain)[number])
+
+
+def test_only_the_hinge_stops_early() -> None:
+    with pytest.raises(ValueError, match="variant=hinge"):
+        CW(early_stop=True)
+
+
 @pytest.mark.parametrize(
     ("variant", "project"), [("paper", "each"), ("paper", "final"), ("hinge", "each")]
 )

@@ -50,6 +50,7 @@ fields = {
     "c": st.floats(0, 1e9),
     "kappa": st.floats(0, 99),
     "project": st.sampled_from(["each", "final"]),
+    "early_stop": st.booleans(),
 }
 
 
@@ -61,6 +62,8 @@ def specifications(draw: st.DrawFn) -> Attack:
     settings = {field: draw(fields[field]) for field in sorted(chosen)}
     if settings.get("variant") == "hinge":
         settings.pop("project", None)  # the hinge projects at each step
+    else:
+        settings.pop("early_stop", None)  # f of the other variant is never 0
     return kind(**settings)
 
 
@@ -142,7 +145,7 @@ def test_defaults(kind: type[Attack]) -> None:
         }
     if kind is CW:
         expected |= {"steps": (50, 100, 150, 200, 250), "variant": "paper", "optimizer": "adam"}
-        expected |= {"lr": 1e-4, "c": 1, "kappa": 2, "project": "each"}
+        expected |= {"lr": 1e-4, "c": 1, "kappa": 2, "project": "each", "early_stop": False}
     assert kind().model_dump() == expected
 
 
