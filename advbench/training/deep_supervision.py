@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advbench.training.taps import show_black_image
 from advbench.victims.base import Victim
 from advbench.victims.objective import localization_loss
 
@@ -25,9 +26,7 @@ class DeepSupervision(nn.Module):
             module.register_forward_hook(
                 lambda _module, _inputs, output, name=name: self._maps.update({name: output})
             )
-        with torch.no_grad():
-            parameter = next(victim.network.parameters())
-            victim.logits(torch.zeros(2, 3, crop, crop, device=parameter.device))
+        show_black_image(victim, crop)
         self._names = [name for name, found in self._maps.items() if found.ndim == 4]
         self.heads = nn.ModuleList(
             [nn.Conv2d(self._maps[name].shape[1], 1, 1) for name in self._names]

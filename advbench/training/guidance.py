@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from advbench.training.taps import show_black_image
 from advbench.victims.base import Victim
 
 WINDOWS = (5, 9)
@@ -38,9 +39,7 @@ class NoiseGuidance(nn.Module):
             else next(iter(victim.taps("shallow").values()))
         )
         listened.register_forward_hook(self._keep)
-        with torch.no_grad():
-            parameter = next(victim.network.parameters())
-            victim.logits(torch.zeros(2, 3, crop, crop, device=parameter.device))
+        show_black_image(victim, crop)
         self._features: Tensor
         self.head = nn.Conv2d(self._features.shape[1], 3 * len(WINDOWS), 1)
 

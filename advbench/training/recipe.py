@@ -26,6 +26,8 @@ class Recipe(Config):
         full_scale_start: draw convolutions so that ReLUs keep the scale of what they are given.
         start_keeps: of the weights to start from those whose names begin so; the others are drawn
             anew. All of them where empty.
+        frozen_norms: batch normalisations keep the statistics that they start with: with small
+            batches, a network may learn to need those of its batch, which inference does not have.
         deep_supervision: weight of heads on inner maps (:mod:`advbench.training.deep_supervision`).
         warm_share: part of the epochs that an objective in stages gives to its first stage.
         patience: epochs without a better validation F1 after which training ends; 0 for never.
@@ -50,6 +52,7 @@ class Recipe(Config):
     residual_start: Annotated[float, Field(ge=0, le=1)] = 0.5
     full_scale_start: bool = False
     start_keeps: str = ""
+    frozen_norms: bool = False
     deep_supervision: Annotated[float, Field(ge=0)] = 0.0
     warm_share: Annotated[float, Field(ge=0, lt=1)] = 2 / 3
     patience: Annotated[int, Field(ge=0)] = 0

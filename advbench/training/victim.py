@@ -134,6 +134,10 @@ class VictimTask(Task):
 
     def start_epoch(self, number: int) -> str:
         self.network.train()
+        if self.recipe.frozen_norms:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         self.objective.start_epoch(number)
         return ""
 

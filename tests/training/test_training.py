@@ -189,6 +189,23 @@ def test_a_part_of_the_start_is_kept_and_the_rest_drawn_anew(dataset, tmp_path):
             )
 
 
+def test_frozen_norms_keep_their_statistics_and_learn(dataset, tmp_path):
+    given = IFOSN.load("small", None, seed=5)
+    for frozen in (False, True):
+        recipe = RECIPE.model_copy(update={"frozen_norms": frozen})
+        run = TrainingRun(tmp_path / str(frozen))
+        path = train_victim(IFOSN, "small", dataset, recipe, run=run, start=given)
+        learnt, before = (victim.network for victim in (IFOSN.load("small", str(path)), given))
+        for name, value in before.named_buffers():
+            if name.endswith("running_var"):
+                assert torch.equal(learnt.get_buffer(name), value) == frozen, name
+        moved = [
+            not torch.equal(learnt.get_parameter(name), value)
+            for name, value in before.named_parameters()
+        ]
+        assert sum(moved) > len(moved) / 2
+
+
 def test_deep_supervision_reaches_a_decoder_whose_last_layer_is_dead(dataset, tmp_path):
     """With a last layer of nothing, no gradient of the victim's own loss reaches what is before."""
     given = IFOSN.load("small", None, seed=5)
