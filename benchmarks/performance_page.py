@@ -36,15 +36,15 @@ same machine.
 SECTIONS = {
     "attack_speed": (
         "Attacks",
-        "python benchmarks/attack_speed.py --images 4 --pgn-iterations 1 --cw-steps 5",
-        "Iterated attacks have ten steps. Measured while passes were recorded as graphs on the "
-        "CPU, which is gone. `peer` is torchattacks over the same φ on the network in PyTorch's "
-        "default layout, where ours is channels-last; for PGN it is a plain transcription, for C&W "
-        "five runs. `bare` is as many passes of our network, with nothing around them. Where "
-        "a `grid_part` is given, the row counts that often in the paper's grid of 20 variants. "
-        "FGSM's one pass of four images is short for a clock; on 40 (`--attack fgsm --images 40`) "
-        "it was 2.3 times faster than torchattacks at one φ (1.9 to 2.8), 5.2 at three (5.1 to "
-        "5.4), and 1.08 and 1.11 over the bare passes.",
+        "python benchmarks/attack_speed.py --images 4",
+        "Four images, φ = 3; iterated attacks have ten steps, PGN one, C&W 25 with five snapshots. "
+        "Seconds of our attack at `--numerics exact`, and ratios, each the median of three turns "
+        "(smallest to largest): `user`, a peer on the network in PyTorch's default layout, as its "
+        "users have it, over ours; `layout`, the same peer on our channels-last network, over "
+        "ours; `over_bare`, ours over as many passes with nothing around them; `fast`, exact over "
+        "`--numerics fast`; `fast_over_bare`, fast over bare passes of the folded network. Peers "
+        "are torchattacks, a plain transcription for PGN, and for C&W five runs, where ours takes "
+        "five snapshots of one.",
     ),
     "parity": (
         "What exactness costs",
@@ -112,9 +112,20 @@ SECTIONS = {
 # What goes into the notes.
 DEVELOPERS = ("parity", "strength", "growth")
 
-# Of a table that has more than a page needs.
+# Of a table that has more than a page needs. A column with a smallest and a largest beside it is
+# shown as one.
 COLUMNS = {
-    "victim_speed": ["victim", "side", "batch", "network_mib", "forward_peak_mib", "both_peak_mib"]
+    "attack_speed": [
+        "victim",
+        "attack",
+        "exact_s",
+        *(
+            f"{name}{end}"
+            for name in ("user", "layout", "over_bare", "fast", "fast_over_bare")
+            for end in ("", "_min", "_max")
+        ),
+    ],
+    "victim_speed": ["victim", "side", "batch", "network_mib", "forward_peak_mib", "both_peak_mib"],
 }
 
 
@@ -133,9 +144,9 @@ def page(head: str, names: Iterable[str]) -> str:
         path = RESULTS / f"{name}.csv"
         if path.is_file():
             table = pd.read_csv(path, usecols=COLUMNS.get(name))
-            parts.append(f"## {title}\n\n`{command}`\n\n{text}\n\n{markdown(table)}")
-            if "grid_part" in table:
-                parts.append(f"The whole grid: {grid(table):.2f} times faster than its peers.\n")
+            parts.append(f"## {title}\n\n`{command}`\n\n{text}\n\n{markdown(spread(table))}")
+            if name == "attack_speed":
+                parts.append(grids(pd.read_csv(path)))
     return "\n".join(parts)
 
 
@@ -148,9 +159,31 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
-def grid(table: pd.DataFrame) -> float:
-    """Seconds of the peers ÷ ours over the paper's grid."""
-    return (table.peer_s * table.grid_part).sum() / (table.ours_s * table.grid_part).sum()
+def spread(table: pd.DataFrame) -> pd.DataFrame:
+    """Join a column with its ``_min`` and ``_max``, to two digits behind the point."""
+    shown = table.copy()
+    for name in [column for column in table if f"{column}_min" in table]:
+        ends = (table[name], table[f"{name}_min"], table[f"{name}_max"])
+        joined = [f"{a:.2f} ({b:.2f} to {c:.2f})" for a, b, c in zip(*ends, strict=True)]
+        shown[name] = joined
+        shown = shown.drop(columns=[f"{name}_min", f"{name}_max"])
+    return shown
+
+
+def grids(table: pd.DataFrame) -> str:
+    """Say what the paper's grid of 20 variants takes, by victim, rows weighed as it has them."""
+    lines = []
+    for victim, own in table.groupby("victim", sort=False):
+        total = {
+            name: (own[f"{name}_s"] * own.grid_part).sum()
+            for name in ("user", "layout", "exact", "fast")
+        }
+        lines.append(
+            f"The whole grid, {victim}: {total['user'] / total['exact']:.2f} times as fast as its "
+            f"peers as users have them, {total['layout'] / total['exact']:.2f} times as fast as "
+            f"those on our layout; `fast` {total['exact'] / total['fast']:.2f} times as fast again."
+        )
+    return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
 if __name__ == "__main__":
