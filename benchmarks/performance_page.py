@@ -23,7 +23,7 @@ measures it on your machine beforehand. [What was tried](experiments/performance
 
 Made by `python benchmarks/performance_page.py` from the tables in
 [benchmarks/results](../benchmarks/results); each table names the script that wrote it. Machine:
-two shared cores, no GPU, torch 2.12, two threads, the small `ifosn` on built-in images of 256².
+two shared cores, no GPU, torch 2.12, two threads, small victims on built-in images of 256².
 Absolute seconds say little elsewhere; both sides of a ratio were measured in turns, in one run.
 """
 
@@ -36,8 +36,9 @@ same machine.
 SECTIONS = {
     "attack_speed": (
         "Attacks",
-        "python benchmarks/attack_speed.py --images 4",
-        "Four images, φ = 3; iterated attacks have ten steps, PGN one, C&W 25 with five snapshots. "
+        "python benchmarks/attack_speed.py --victim ifosn --victim mvssnet --images 2 "
+        "--iterations 5 --cw-steps 2",
+        "Two images, φ = 3; iterated attacks have five steps, PGN one, C&W ten, five snapshots. "
         "Seconds of our attack at `--numerics exact`, and ratios, each the median of three turns "
         "(smallest to largest): `user`, a peer on the network in PyTorch's default layout, as its "
         "users have it, over ours; `layout`, the same peer on our channels-last network, over "
