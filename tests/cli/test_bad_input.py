@@ -35,9 +35,9 @@ def complaint(ran) -> str:
             "generate --attack pgd --victim code --size full --dataset {mine}",
             "code (full): no builtin weights of that size; give --weights PATH",
         ),
-        ("generate --attack cw --eps 3", "eps: no setting of cw; there are c, kappa, lr"),
+        ("generate --attack cw --eps 3", "eps: no setting of cw; there are c, early_stop, kappa"),
         ("generate --attack cw --eps 3", "variant; the intensity is steps"),
-        ("generate --attack cw --eps 4", "eps: no setting of cw; there are c, kappa, lr"),
+        ("generate --attack cw --eps 4", "eps: no setting of cw; there are c, early_stop, kappa"),
         (
             "generate --attack pgd --steps 20",
             "target; the intensity is eps, gradient steps are iterations=20",
