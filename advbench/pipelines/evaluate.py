@@ -62,7 +62,7 @@ def evaluate(
                 f"{identity['weights']} ({identity['weights_sha256'][:12]}), not "
                 f"{victim.weights.label} ({victim.weights.sha256[:12]}); give --weights"
             )
-        scorer = Scorer(pending.dataset, victim, job.protocol, job.seed, job.metrics)
+        scorer = Scorer(pending.dataset, victim, job.protocol, job.seed, metrics=job.metrics)
         units = [
             WorkUnit(
                 f"{identity['name']} on {variant.name}",
