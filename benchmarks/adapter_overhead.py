@@ -1,4 +1,4 @@
-"""What a victim's adapter costs: a forward-backward pass of the victim and of its bare module.
+"""Measure what an adapter costs: a forward-backward pass of a victim and of its bare module.
 
     python benchmarks/adapter_overhead.py [--victim NAME …] [--pairs N] [--side N] [--csv PATH]
 
