@@ -32,7 +32,7 @@ import click
 import torch
 import torch.nn.functional as F
 import torchattacks
-from timing import Work, ratio, table_options, turns, write_csv
+from timing import Work, grid_ratios, ratio, table_options, turns, write_csv
 from torch import Tensor
 
 import advbench
@@ -105,7 +105,7 @@ def main(
                 progress.update("measuring", at, len(names) * len(work), "comparisons")
     if csv_path:
         write_csv(csv_path, rows)
-    grids = {} if only else {name: grid(rows, name) for name in names}
+    grids = {} if only else {name: grid_ratios(rows, name) for name in names}
     if as_json:
         click.echo(json.dumps({"images": count, "grid": grids, "attacks": rows}, indent=2))
         return
@@ -116,20 +116,6 @@ def main(
         click.echo(f"{row['victim']:<8} {row['attack']:<7} {seconds}  |  {ratios}")
     for name, whole in grids.items():
         click.echo(f"{name}, whole grid: " + ", ".join(f"{k} {v:.2f}" for k, v in whole.items()))
-
-
-def grid(rows: list[dict[str, Any]], victim: str) -> dict[str, float]:
-    """Weigh the attacks of a victim as the paper's grid does: peers ÷ exact, exact ÷ fast."""
-    own = [row for row in rows if row["victim"] == victim]
-    total = {
-        key: sum(row[f"{key}_s"] * row["grid_part"] for row in own)
-        for key in ("user", "layout", "exact", "fast")
-    }
-    return {
-        "user": round(total["user"] / total["exact"], 2),
-        "layout": round(total["layout"] / total["exact"], 2),
-        "fast": round(total["exact"] / total["fast"], 2),
-    }
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,20 @@ def ratio(taken: Mapping[str, Sequence[float]], above: str, below: str) -> dict[
     }
 
 
+def grid_ratios(rows: Sequence[Mapping[str, Any]], victim: str) -> dict[str, float]:
+    """Weigh the attacks of a victim as the paper's grid does: peers ÷ exact, exact ÷ fast."""
+    own = [row for row in rows if row["victim"] == victim]
+    total = {
+        key: sum(row[f"{key}_s"] * row["grid_part"] for row in own)
+        for key in ("user", "layout", "exact", "fast")
+    }
+    return {
+        "user": round(total["user"] / total["exact"], 2),
+        "layout": round(total["layout"] / total["exact"], 2),
+        "fast": round(total["exact"] / total["fast"], 2),
+    }
+
+
 def table_options(command: F) -> F:
     """``--csv`` and ``--json`` of a script that ends with :func:`put_out`."""
     command = click.option("--json", "as_json", is_flag=True)(command)

@@ -270,6 +270,7 @@ def test_table3_cost(script):
     assert rows["all"]["hours_8_gpus"] == pytest.approx(rows["all"]["hours_1_gpu"] / 8, abs=0.2)
 
 
+@pytest.mark.usefixtures("_beside")
 def test_performance_pages_are_of_the_tables(script, tmp_path, monkeypatch):
     """The committed pages are what the script makes of the committed tables."""
     module = script("performance_page")
