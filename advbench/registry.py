@@ -320,6 +320,11 @@ DEFENSES = Registry(
             "advbench.defenses.ansm.defense:ANSM",
             "noise suppression trained for a victim (advbench train ansm)",
         ),
+        "ansm-multi": Entry(
+            "advbench.defenses.ansm.defense:MultiANSM",
+            "ANSM trained on several attacks and intensities (--set noise=several)",
+            ON_DEMAND,
+        ),
     },
 )
 

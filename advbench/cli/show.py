@@ -150,7 +150,7 @@ def read_cells(
     cells = []
     for text in names:
         name, _, strength = text.rpartition("-")
-        if name not in DEFENSES.names():
+        if name not in DEFENSES.names() or text in DEFENSES.names():
             name, strength = text, ""
         kind = DEFENSES.get(name)
         settings: dict[str, object] = {}

@@ -154,6 +154,8 @@ class _Reproduction:
         fixed = sorted(set(FIXED) & set(job.recipe or {}))
         if fixed:
             raise AdvbenchError(f"--set {fixed[0]}: the strategies of {table} decide that")
+        if (job.recipe or {}).get("noise") == "several":
+            raise AdvbenchError(f"--set noise=several: makes ansm-multi; {table} is of ansm")
         for victim in job.victims:
             if table == "table3":
                 ANSM(weights=tuple(job.weights)).for_victim(victim_identity(victim))

@@ -1,9 +1,8 @@
-"""Files of ANSM weights: where the shipped ones lie, how one is read."""
+"""Read files of ANSM weights."""
 
 from __future__ import annotations
 
 import itertools
-from importlib import resources
 from pathlib import Path
 from typing import get_args
 
@@ -13,18 +12,6 @@ from advbench.defenses.ansm.network import SIZES, AnsmNetwork
 from advbench.defenses.ansm.recipe import Upsampling
 from advbench.errors import AdvbenchError
 from advbench.victims.checkpoints import read_checkpoint, refuse_diverged
-
-
-def shipped_path(victim: str, size: str) -> Path:
-    """Name the file of the shipped network for a victim, whether or not there is one."""
-    with resources.as_file(resources.files("advbench.defenses.ansm")) as folder:
-        return folder / "pretrained" / f"{victim}-{size}.safetensors"
-
-
-def shipped_paths(victim: str, size: str) -> list[Path]:
-    """List the files of all networks shipped for a victim: one for each of its shipped weights."""
-    plain = shipped_path(victim, size)
-    return sorted(plain.parent.glob(f"{plain.stem}*.safetensors"))
 
 
 def read_network(path: Path) -> tuple[str, AnsmNetwork]:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from advbench.defenses.ansm.features import tapped
-from advbench.defenses.ansm.files import read_network, shipped_path
+from advbench.defenses.ansm.files import read_network
 from advbench.defenses.ansm.losses import ffa_loss, mgr_loss, pwr_loss
 from advbench.defenses.ansm.network import AnsmNetwork, Size
 from advbench.defenses.ansm.noise import add_noise
 from advbench.defenses.ansm.recipe import AnsmRecipe, Upsampling
+from advbench.defenses.trained import shipped_path
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.files import user_path
@@ -54,7 +55,7 @@ class Start:
         Raises:
             AdvbenchError: the file holds no ANSM network of this size and upsampling.
         """
-        shipped = shipped_path(str(source), size)
+        shipped = shipped_path("ansm", str(source), size)
         path = shipped if shipped.is_file() else user_path(source)
         if not path.is_file():
             raise AdvbenchError(

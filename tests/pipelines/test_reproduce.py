@@ -207,6 +207,7 @@ def test_several_datasets(job, pictures, tmp_path):
     ("changes", "told"),
     [
         ({"typo": 1}, "recipe: typo: "),
+        ({"noise": "several"}, "--set noise=several: makes ansm-multi; table6 is of ansm"),
         ({"first": "pwr"}, "--set first: the strategies of table6 decide that"),
         ({"epochs_mgr": 0}, "recipe: epochs_mgr: one of the two stages needs an epoch"),
     ],

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import advbench
+from advbench.defenses import trained
 from advbench.defenses.ansm import files
-from advbench.defenses.ansm.defense import ANSM
+from advbench.defenses.ansm.defense import ANSM, MultiANSM
 from advbench.defenses.ansm.network import SIZES, AnsmNetwork
 from advbench.errors import AdvbenchError
 
@@ -104,7 +105,7 @@ def test_without_weights_the_shipped_ones_are_asked_for(monkeypatch, folder, tmp
     for suffix in ("safetensors", "json"):
         data = (folder / f"one.{suffix}").read_bytes()
         (tmp_path / "pretrained" / f"toy-small.{suffix}").write_bytes(data)
-    monkeypatch.setattr(files.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(trained.resources, "files", lambda package: tmp_path)
     with torch.no_grad():
         found = ANSM.create().for_victim(ONE).defend(images, None, [()])
         assert torch.equal(found, disturbed(0)(images))
@@ -118,6 +119,35 @@ def test_without_weights_the_shipped_ones_are_asked_for(monkeypatch, folder, tmp
     assert "train ansm --victim toy --victim-size small --weights CHECKPOINT, and" in text
     weights = str(folder / "other.safetensors")
     assert "train ansm --victim toy, and" in refusal(ANSM.create(weights=(weights,)))
+
+
+def test_a_network_of_several_attacks_is_one_of_ansm_multi(folder, tmp_path, monkeypatch):
+    """Whether shipped or one's own, for the same victim and beside the other."""
+    pretrained = tmp_path / "pretrained"
+    pretrained.mkdir()
+    for source, name, recipe in (("one", "", "stored"), ("other", "-multi", "several")):
+        path = pretrained / f"toy-small{name}.safetensors"
+        path.write_bytes((folder / f"{source}.safetensors").read_bytes())
+        card = json.loads((folder / f"{source}.json").read_text())
+        card |= {"victim_sha256": ONE["weights_sha256"], "recipe": {"noise": recipe}}
+        path.with_suffix(".json").write_text(json.dumps(card))
+    paths = {path.stem: path for path in pretrained.glob("*.safetensors")}
+    both = tuple(map(str, paths.values()))
+    expected = {
+        kind: hashlib.sha256(paths[stem].read_bytes()).hexdigest()
+        for kind, stem in ((ANSM, "toy-small"), (MultiANSM, "toy-small-multi"))
+    }
+    assert "no shipped network for toy (small); train it" in refusal(MultiANSM.create())
+    monkeypatch.setattr(trained.resources, "files", lambda package: tmp_path)
+    for kind, sha256 in expected.items():
+        for given in (both, both[::-1], ()):
+            spec = kind.create(weights=given).for_victim(ONE).variant_spec(None)
+            assert spec == {"defense": kind.name, "weights_sha256": sha256}
+    several, stored = (str(paths[f"toy-small{name}"]) for name in ("-multi", ""))
+    assert "not of ansm, as its card says" in refusal(ANSM.create(weights=(several,)))
+    text = refusal(MultiANSM.create(weights=(stored,)))
+    assert "not of ansm-multi, as its card says; train it with: advbench train ansm" in text
+    assert "--set noise=several, and give it with --ansm-weights" in text
 
 
 def test_weights_without_a_card_are_taken_at_their_word(folder, tmp_path):
