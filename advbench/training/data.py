@@ -18,6 +18,8 @@ from advbench.victims.base import Victim
 
 _CACHE_BYTES = 2 << 30
 
+Change = Callable[[Image, Mask], tuple[Image, Mask]]
+
 
 class CropRecipe(Protocol):
     """Hold what a recipe says of crops; see :class:`advbench.training.recipe.Recipe`."""
@@ -79,14 +81,8 @@ def at_working_size(
 ) -> Examples | FreshExamples: ...
 def at_working_size(examples: Examples | FreshExamples, victim: Victim) -> Examples | FreshExamples:
     """Bring examples to the size that the victim sees; masks by nearest neighbour."""
-    if isinstance(examples, FreshExamples):
-        of_epoch = examples.of_epoch
-        return FreshExamples(
-            examples.count, lambda number: at_working_size(of_epoch(number), victim)
-        )
 
-    def load(number: int) -> tuple[Image, Mask]:
-        image, mask = examples.load(number)
+    def fit(image: Image, mask: Mask) -> tuple[Image, Mask]:
         fitted = victim.fit(image)
         if fitted.shape != image.shape:
             size = (fitted.shape[1], fitted.shape[0])
@@ -94,7 +90,20 @@ def at_working_size(examples: Examples | FreshExamples, victim: Victim) -> Examp
             mask = resized.astype(np.bool_)
         return fitted, mask
 
-    return Examples(examples.names, load)
+    return changed(examples, fit)
+
+
+@overload
+def changed(examples: Examples, change: Change) -> Examples: ...
+@overload
+def changed(examples: Examples | FreshExamples, change: Change) -> Examples | FreshExamples: ...
+def changed(examples: Examples | FreshExamples, change: Change) -> Examples | FreshExamples:
+    """Pass each image with its mask through a function, whenever it is loaded."""
+    if isinstance(examples, FreshExamples):
+        of_epoch = examples.of_epoch
+        return FreshExamples(examples.count, lambda number: changed(of_epoch(number), change))
+    load = examples.load
+    return Examples(examples.names, lambda number: change(*load(number)))
 
 
 class Crops:
