@@ -325,6 +325,11 @@ DEFENSES = Registry(
             "ANSM trained on several attacks and intensities (--set noise=several)",
             ON_DEMAND,
         ),
+        "relocalise": Entry(
+            "advbench.defenses.relocalise.defense:Relocalise",
+            "a control: draws another localizer's map in the picture (train relocalise)",
+            ON_DEMAND,
+        ),
     },
 )
 

@@ -41,8 +41,12 @@ STRANGERS = {
     "advbench.scores": {"advbench.victims", "advbench.shards"},
     "advbench.exports": {"advbench.victims", "advbench.engines"},
 }
-# Parts of a room that may know some of those after all: ANSM is trained through a victim.
-FRIENDS = {"advbench.defenses.ansm": {"advbench.victims", "advbench.training"}}
+# Parts of a room that may know some of those after all: networks that are trained through a victim.
+FRIENDS = {
+    "advbench.defenses.ansm": {"advbench.victims", "advbench.training"},
+    "advbench.defenses.relocalise": {"advbench.victims", "advbench.training"},
+    "advbench.defenses.trained": {"advbench.victims"},
+}
 
 # What stands outside the floors and may know all of them.
 ENTRANCES = {"advbench", "advbench.__main__", "advbench.api", "advbench.evaluation"}

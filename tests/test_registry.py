@@ -80,7 +80,7 @@ def test_built_in_names() -> None:
     """Those of the design that this version brings; every one of them loads."""
     assert set(ATTACKS.standard()) == {"fgsm", "bim", "pgd", "mifgsm", "pgn", "cw"}
     assert set(DEFENSES.entries) | set(DEFENSES.planned) == {
-        *("none", "jpeg", "resize", "median", "gaussian", "ansm")
+        *("none", "jpeg", "resize", "median", "gaussian", "ansm", "ansm-multi", "relocalise")
     }
     assert set(VICTIMS.entries) | set(VICTIMS.planned) == {"mvssnet", "ifosn", "hdfnet", "code"}
     assert set(DATASETS.entries) | set(DATASETS.planned) == {

@@ -60,6 +60,18 @@ def builtin_path(victim: str, size: str, source: str = "builtin") -> Path:
         return folder / f"{victim}-{size}{_BUILTIN[source]}.safetensors"
 
 
+def builtin_source(victim: str, size: str, sha256: str) -> str:
+    """Name the shipped weights of this sum, as in ``builtin``.
+
+    Raises:
+        AdvbenchError: none of them has it.
+    """
+    for source in _BUILTIN:
+        if card_of(builtin_path(victim, size, source)).get("sha256") == sha256:
+            return source
+    raise AdvbenchError(f"{victim} ({size}): advbench ships no weights {sha256[:12]}")
+
+
 def load_network_weights(
     network: nn.Module,
     victim: str,

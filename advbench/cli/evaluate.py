@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     help="What takes time beside F1 and the counts.",
 )
 @several("--ansm-weights", metavar="PATH", help="Networks of train ansm [the shipped ones].")
+@several("--relocalise-weights", metavar="PATH", help="Files of train relocalise [the shipped].")
 @limit_option
 @weights_option
 @seed_option
@@ -70,6 +71,7 @@ def evaluate(
     protocol: str,
     metrics: Sequence[str],
     ansm_weights: Sequence[str],
+    relocalise_weights: Sequence[str],
     limit: int | None,
     weights: str | None,
     seed: int,
@@ -92,7 +94,8 @@ def evaluate(
     from advbench.pipelines.verbs import evaluate as run
 
     strengths = {"quality": quality, "scale": scale, "kernel": kernel, "sigma": sigma}
-    options = strengths | {"weights": tuple(ansm_weights)} | parse_settings(pairs)
+    files = {"weights": tuple(ansm_weights), "writers": tuple(relocalise_weights)}
+    options = strengths | files | parse_settings(pairs)
     config = EvaluateConfig.parse(
         "evaluate",
         {

@@ -25,7 +25,7 @@ VERBS = {
     "generate": ("generate", "Build an anti-forensics dataset."),
     "evaluate": ("evaluate", "Score defenses on it; write records and tables."),
     "predict": ("predict", "Map, overlay and mask of your own images."),
-    "train": ("train", "Train a victim, or ANSM for one."),
+    "train": ("train", "Train a victim, ANSM or a control for one."),
     "dataset": ("dataset", "Build, import and check datasets of forged images."),
     "verify": ("verify", "Check every byte of what was generated."),
     "check": ("check", "Check what must hold of a victim or a defense, by its network."),

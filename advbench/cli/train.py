@@ -1,4 +1,4 @@
-"""``advbench train``: victims, and ANSM for a victim."""
+"""``advbench train``: victims, and what stands before one: ANSM, and the control of defenses."""
 
 from __future__ import annotations
 
@@ -189,4 +189,82 @@ def ansm(
     with Progress(quiet=processes.rank > 0, seconds=30) as progress:
         path = train_ansm_for(config, progress, processes)
     if processes.rank == 0:
-        click.echo(f"weights: {path}; use them with evaluate --defense ansm --ansm-weights {path}")
+        name = "ansm-multi" if config.recipe.get("noise") == "several" else "ansm"
+        options = f"--defense {name} --ansm-weights {path}"
+        click.echo(f"weights: {path}; use them with evaluate {options}")
+
+
+@train.command()
+@named("--victim", "name", required=True, help="The victim that is told what to say.")
+@click.option(
+    "--victim-size", type=click.Choice(["small", "full"]), help="[small for built-in weights]"
+)
+@weights_option
+@named("--localizer", help="The victim whose map is drawn [mvssnet; ifosn before mvssnet].")
+@click.option(
+    "--localizer-weights", default="builtin", show_default=True, help="Its shipped weights."
+)
+@named("--dataset", default="builtin", show_default=True, help="Name or folder.")
+@click.option(
+    "--to",
+    type=UserPath(file_okay=False),
+    help="Folder of the run [runs/relocalise-NAME-SIZE-DATASET].",
+)
+@fresh_option
+@photographs_option
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
+@log_option
+@device_option
+@out_option
+@plugin_option
+def relocalise(
+    name: str,
+    victim_size: Any,
+    weights: str | None,
+    localizer: str | None,
+    *,
+    localizer_weights: str,
+    dataset: str,
+    to: Path | None,
+    fresh: int | None,
+    photographs: Path | None,
+    pairs: tuple[str, ...],
+    log: tuple[str, ...],
+    device: str,
+    out: Path,
+) -> None:
+    """Train a control for one victim: no defense, but another localizer's map drawn for it.
+
+    Run the same command again to resume after the last finished epoch.
+
+    \b
+    advbench train relocalise --victim ifosn
+    advbench train relocalise --victim mvssnet --localizer hdfnet --set tile=16
+    """
+    from advbench.engines.processes import Processes
+    from advbench.pipelines.config import TrainRelocaliseConfig
+    from advbench.pipelines.train_verbs import train_relocalise_for
+
+    config = TrainRelocaliseConfig.parse(
+        "train relocalise",
+        {
+            "victim": name,
+            "choice": {"size": victim_size, "weights": weights or "builtin"},
+            "localizer": localizer,
+            "localizer_weights": localizer_weights,
+            "dataset": dataset,
+            "to": to,
+            "fresh": fresh,
+            "photographs": photographs,
+            "recipe": parse_settings(pairs),
+            "log": log,
+            "device": device,
+            "out": out,
+        },
+    )
+    processes = Processes(device)
+    with Progress(quiet=processes.rank > 0, seconds=30) as progress:
+        path = train_relocalise_for(config, progress, processes)
+    if processes.rank == 0:
+        options = f"--defense relocalise --relocalise-weights {path}"
+        click.echo(f"weights: {path}; use them with evaluate {options}")

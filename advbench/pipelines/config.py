@@ -24,7 +24,10 @@ from advbench.victims.base import Numerics, Size, Victim
 Settings = dict[str, Any]
 OUT = Path("advbench-data")
 # Settings whose option on the command line has another name.
-OPTIONS = {"weights": "ansm-weights"}
+OPTIONS = {"weights": "ansm-weights", "writers": "relocalise-weights"}
+# The defenses that take a user's files, and the field that holds them.
+FILES = {"ansm": "weights", "ansm-multi": "weights", "relocalise": "writers"}
+OF_ANSM = tuple(name for name, field in FILES.items() if field == "weights")
 
 
 class VictimChoice(Config):
@@ -209,14 +212,13 @@ class EvaluateConfig(DefenseGrid):
     out: HomePath = OUT
 
 
-class TrainVictimConfig(Config):
-    """Configure ``advbench train victim``.
+class TrainingConfig(Config):
+    """Configure what every training has.
 
     Attributes:
         victim: by registry name.
         dataset: a registered or imported name, or a folder, with a training split.
-        to: folder of the run; ``runs/VICTIM-SIZE-DATASET`` where None.
-        start: weights to start from: a checkpoint, or ``builtin``; random ones where None.
+        to: folder of the run; below ``runs`` where None.
         fresh: how many forgeries to make anew for each epoch, in place of the training split.
         photographs: where the Debian packages of ``open`` lie, to make them from as well.
         recipe: fields of the recipe that differ from the victim's own.
@@ -225,10 +227,8 @@ class TrainVictimConfig(Config):
     """
 
     victim: str
-    size: Size = "small"
     dataset: str = "builtin"
     to: Path | None = None
-    start: str | None = None
     fresh: Annotated[int, Field(ge=1)] | None = None
     photographs: Path | None = None
     recipe: Settings = Field(default_factory=dict)
@@ -237,34 +237,45 @@ class TrainVictimConfig(Config):
     out: HomePath = OUT
 
 
-class TrainAnsmConfig(Config):
-    """Configure ``advbench train ansm``.
+class TrainVictimConfig(TrainingConfig):
+    """Configure ``advbench train victim``, beside :class:`TrainingConfig`.
 
     Attributes:
-        victim: the victim that it is to protect, by registry name.
-        choice: which network of that victim.
-        size: of ANSM; the victim's where None.
-        to: folder of the run; ``runs/ansm-VICTIM-SIZE-DATASET`` where None.
-        start: a file of ANSM weights, or the victim whose shipped ones they are.
-        fresh, photographs: as in :class:`TrainVictimConfig`.
-        recipe: fields of the recipe that differ from the victim's preset.
-        limit: the first so many training images.
-        dataset, log, device, out: as in :class:`TrainVictimConfig`.
+        start: weights to start from: a checkpoint, or ``builtin``; random ones where None.
     """
 
-    victim: str
+    size: Size = "small"
+    start: str | None = None
+
+
+class TrainAnsmConfig(TrainingConfig):
+    """Configure ``advbench train ansm``, beside :class:`TrainingConfig`.
+
+    Attributes:
+        choice: which network of the victim that it is to protect.
+        size: of ANSM; the victim's where None.
+        start: a file of ANSM weights, or the victim whose shipped ones they are.
+        limit: the first so many training images.
+    """
+
     choice: VictimChoice = VictimChoice()
     size: Size | None = None
-    dataset: str = "builtin"
-    to: Path | None = None
     start: str | None = None
-    fresh: Annotated[int, Field(ge=1)] | None = None
-    photographs: Path | None = None
-    recipe: Settings = Field(default_factory=dict)
     limit: Annotated[int, Field(ge=1)] | None = None
-    log: tuple[Logger, ...] = ()
-    device: str = "auto"
-    out: HomePath = OUT
+
+
+class TrainRelocaliseConfig(TrainingConfig):
+    """Configure ``advbench train relocalise``, beside :class:`TrainingConfig`.
+
+    Attributes:
+        choice: which network of the victim.
+        localizer: the victim whose map is drawn; mvssnet, or ifosn before mvssnet, where None.
+        localizer_weights: its shipped weights, as in ``builtin``.
+    """
+
+    choice: VictimChoice = VictimChoice()
+    localizer: str | None = None
+    localizer_weights: str = "builtin"
 
 
 def spread(

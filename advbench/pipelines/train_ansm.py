@@ -68,7 +68,7 @@ def train_ansm(
     for split, chosen in (("train", fresh or rows), ("val", held_out)):
         if not chosen:
             raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
-    _try_crop(victim, recipe.crop)
+    try_crop(victim, recipe.crop)
     attack = FGSM.create(eps=(recipe.eps,))
     source: dict[str, Any] = {
         "id": dataset.id,
@@ -101,8 +101,8 @@ def train_ansm(
     )
 
 
-def _try_crop(victim: Victim, side: int) -> None:
-    """Before the pairs are made, which takes a while.
+def try_crop(victim: Victim, side: int) -> None:
+    """Check, before what takes a while, that the victim takes a crop.
 
     Raises:
         AdvbenchError: the victim takes no image of this side.

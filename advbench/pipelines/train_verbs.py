@@ -1,4 +1,4 @@
-"""Run ``train victim`` and ``train ansm`` from their configuration."""
+"""Run ``train victim``, ``train ansm`` and ``train relocalise`` from their configuration."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ from pathlib import Path
 
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
 from advbench.defenses.ansm.training import Start
+from advbench.defenses.relocalise.training import RelocaliseRecipe
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.inference.devices import torch_device
 from advbench.pipelines import train, train_ansm
-from advbench.pipelines.config import TrainAnsmConfig, TrainVictimConfig
+from advbench.pipelines.config import (
+    TrainAnsmConfig,
+    TrainingConfig,
+    TrainRelocaliseConfig,
+    TrainVictimConfig,
+)
 from advbench.pipelines.load import load_dataset
+from advbench.pipelines.train_relocalise import train_relocalise
 from advbench.progress import Feedback, Silent
 from advbench.registry import VICTIMS
 from advbench.training.loggers import Logger, check_loggers, loggers
 from advbench.training.loop import TrainingRun
 from advbench.training.recipe import Recipe
 from advbench.training.task import Epoch
+from advbench.victims.base import Victim
+from advbench.victims.weights import is_builtin
 
 
 def train_victim(
@@ -110,11 +119,68 @@ def train_ansm_for(
         )
 
 
-def _photographs_need_fresh(config: TrainVictimConfig | TrainAnsmConfig) -> None:
+def train_relocalise_for(
+    config: TrainRelocaliseConfig,
+    feedback: Feedback | None = None,
+    processes: Processes | None = None,
+) -> Path:
+    """Train relocalise for a victim, or resume after the last finished epoch; the weights' path.
+
+    Raises:
+        AdvbenchError: as :func:`train_victim`, or the localizer is the victim or is not shipped.
+    """
+    _photographs_need_fresh(config)
+    check_loggers(config.log)
+    feedback = feedback or Silent()
+    processes = processes or Processes()
+    device = processes.device or torch_device(config.device)
+    victim = config.choice.load(config.victim, device)
+    localizer = _localizer(config, victim)
+    sides = {key: side for key, side in preset(victim.name, victim.size).items() if key == "crop"}
+    recipe = RelocaliseRecipe.parse("recipe", sides | config.recipe)
+    data = load_dataset(config.dataset, config.out, "train", feedback)
+
+    def report(epoch: Epoch) -> None:
+        log(epoch)
+        feedback.note(
+            f"epoch {epoch.epoch + 1}/{recipe.epochs}: loss {epoch.loss:.4f}, "
+            f"agreement with {localizer.name} {epoch.scores['val_agreement']:.4f}, "
+            f"{epoch.seconds:.0f} s"
+        )
+
+    folder = config.to or Path("runs") / f"relocalise-{config.victim}-{victim.size}-{data.id}"
+    with loggers(_told(config, processes), folder, recipe.model_dump()) as log:
+        return train_relocalise(
+            victim,
+            localizer,
+            data,
+            recipe,
+            run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
+            fresh=config.fresh or 0,
+            photographs=config.photographs,
+        )
+
+
+def _localizer(config: TrainRelocaliseConfig, victim: Victim) -> Victim:
+    """Load the localizer whose map is drawn, with weights that will be there where it serves."""
+    name = config.localizer or ("ifosn" if victim.name == "mvssnet" else "mvssnet")
+    if not is_builtin(config.localizer_weights):
+        raise AdvbenchError(
+            f"--localizer-weights {config.localizer_weights}: not shipped; give builtin"
+        )
+    localizer: Victim = VICTIMS.get(name).load(
+        weights=config.localizer_weights, device=str(victim.device)
+    )
+    if localizer.weights.sha256 == victim.weights.sha256:
+        raise AdvbenchError(f"--localizer {name}: the victim itself; give another victim")
+    return localizer
+
+
+def _photographs_need_fresh(config: TrainingConfig) -> None:
     if config.photographs and not config.fresh:
         raise AdvbenchError("--photographs is an option of --fresh; add --fresh 600")
 
 
-def _told(config: TrainVictimConfig | TrainAnsmConfig, processes: Processes) -> tuple[Logger, ...]:
+def _told(config: TrainingConfig, processes: Processes) -> tuple[Logger, ...]:
     """The loggers of this process: of several only the first has any."""
     return () if processes.rank else config.log

@@ -13,7 +13,7 @@ from advbench.errors import AdvbenchError
 from advbench.inference.devices import torch_device
 from advbench.inference.fast import with_numerics
 from advbench.pipelines import generate as making
-from advbench.pipelines.config import EvaluateConfig, GenerateConfig
+from advbench.pipelines.config import OF_ANSM, EvaluateConfig, GenerateConfig
 from advbench.pipelines.load import load_dataset
 from advbench.pipelines.provenance import victim_identity
 from advbench.progress import Feedback, Silent
@@ -68,7 +68,8 @@ def generate(
     rows = config.rows(data)
     if not rows:
         raise AdvbenchError(f"dataset {config.dataset}: {config.no_rows}")
-    defended = {"ansm": {"weights": config.ansm_weights}} if config.ansm_weights else {}
+    networks = {"weights": config.ansm_weights} if config.ansm_weights else {}
+    defended = dict.fromkeys(OF_ANSM, networks)
     device = torch_device(config.device)
     named = (choice.load(name, device) for name, choice in config.victims.items())
     found = []

@@ -91,6 +91,18 @@ def complaint(ran) -> str:
             "recipe: batch: a batch of 1 needs a crop above 32",
         ),
         ("train ansm --victim ifosn --dataset {mine}", "has no train split to train with"),
+        (
+            "train relocalise --victim ifosn --localizer ifosn",
+            "--localizer ifosn: the victim itself; give another victim",
+        ),
+        ("train relocalise --victim ifosn --localizer mvsnet", "did you mean mvssnet"),
+        (
+            "train relocalise --victim ifosn --localizer-weights w.pth",
+            "--localizer-weights w.pth: not shipped; give builtin",
+        ),
+        ("train relocalise --victim ifosn --set tile=0", "recipe: tile: input should be greater"),
+        ("train relocalise --victim ifosn --dataset {mine}", "has no train split to train with"),
+        ("evaluate --defense jpeg --relocalise-weights x", "relocalise-weights: no setting of jp"),
         ("dataset import casiav1 {empty}", "{empty}: holds no part of CASIA v1: neither tampered"),
         ("dataset import casiav1 x", "x: no such folder"),
         ("dataset import casia1 x", "unknown layout 'casia1'; did you mean casiav1"),

@@ -23,7 +23,10 @@ def test_help_names_every_verb(advbench_command):
 
 
 @pytest.mark.parametrize(
-    "verb", [[v] for v in VERBS] + [["train", "victim"], ["train", "ansm"], ["dataset", "import"]]
+    "verb",
+    [[v] for v in VERBS]
+    + [["train", name] for name in ("victim", "ansm", "relocalise")]
+    + [["dataset", "import"]],
 )
 def test_every_verb_has_help(verb, advbench_command):
     assert advbench_command(*verb, "--help").code == 0
@@ -49,7 +52,8 @@ def test_list_is_readable_by_a_program(advbench_command):
     found = json.loads(advbench_command("list", "--json").out)
     assert list(found["attacks"])[:6] == SIX
     assert {"apgd", "ensemble", "square", "noise"} <= set(found["attacks"])
-    assert list(found["defenses"]) == ["none", "jpeg", "resize", "median", "gaussian", "ansm"]
+    every = ["none", "jpeg", "resize", "median", "gaussian", "ansm", "ansm-multi", "relocalise"]
+    assert list(found["defenses"]) == every
     assert "ifosn" in found["victims"]
     assert json.loads(advbench_command("list", "victims", "--json").out).keys() == {"victims"}
 

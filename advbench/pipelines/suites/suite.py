@@ -16,7 +16,14 @@ from advbench.attacks.linf import BoundedAttack
 from advbench.attacks.noise import Noise
 from advbench.errors import AdvbenchError
 from advbench.files import user_path
-from advbench.pipelines.config import AttackGrid, DefenseGrid, Settings, VictimChoice
+from advbench.pipelines.config import (
+    FILES,
+    OF_ANSM,
+    AttackGrid,
+    DefenseGrid,
+    Settings,
+    VictimChoice,
+)
 from advbench.registry import SUITES
 from advbench.texts import read_toml
 from advbench.victims.base import Victim
@@ -99,7 +106,7 @@ class Suite(AttackGrid, DefenseGrid):
             for name, choice in self.victims.items()
             if not victims or name in victims
         }
-        if ansm_weights and "ansm" not in self.defenses:
+        if ansm_weights and not self.defenses.keys() & OF_ANSM:
             raise AdvbenchError("--ansm-weights: this suite has no defense ansm")
         networks = {"weights": tuple(ansm_weights)} if ansm_weights else {}
         return self.model_copy(
@@ -108,7 +115,7 @@ class Suite(AttackGrid, DefenseGrid):
                 "victims": chosen,
                 "limit": limit or self.limit,
                 "defenses": {
-                    name: settings | (networks if name == "ansm" else {})
+                    name: settings | (networks if name in OF_ANSM else {})
                     for name, settings in self.defenses.items()
                 },
             }
@@ -148,7 +155,9 @@ def _from_file(suite: Suite, folder: Path) -> Iterator[tuple[str, Any]]:
             for name, choice in suite.victims.items()
         },
     )
-    ansm = suite.defenses.get("ansm", {})
-    if "weights" in ansm:
-        own = tuple(resolved(text) for text in ansm["weights"])
-        yield "defenses", suite.defenses | {"ansm": ansm | {"weights": own}}
+    own = {
+        name: settings | {field: tuple(map(resolved, settings[field]))}
+        for name, settings in suite.defenses.items()
+        if (field := FILES.get(name, "")) in settings
+    }
+    yield "defenses", suite.defenses | own
