@@ -9,15 +9,17 @@ from advbench.engines.local import Local
 from advbench.engines.units import Advance, Engine, WorkUnit
 from advbench.errors import AdvbenchError
 from advbench.inference.numerics import deterministic_mode
+from advbench.pipelines.cells import Cell
 from advbench.pipelines.evaluation_job import (
     CellRecords,
     EvaluationCounts,
     EvaluationJob,
     Variant,
 )
-from advbench.pipelines.pending import find_pending
+from advbench.pipelines.pending import Pending, find_pending
 from advbench.pipelines.provenance import victim_identity
 from advbench.pipelines.scoring import Sample, Scorer
+from advbench.pipelines.sizes import check_forward
 from advbench.progress import TaskProgress
 from advbench.scores.records import Record
 from advbench.shards.reader import Originals, Shard
@@ -41,7 +43,8 @@ def evaluate(
         engine: where units run; in this process by default.
 
     Raises:
-        AdvbenchError: no shards, a damaged shard, weights that are not those of the shards.
+        AdvbenchError: no shards, a damaged shard, weights that are not those of the shards, an
+            image that memory cannot hold.
     """
     counts = EvaluationCounts()
     for pending in find_pending(job, counts):
@@ -62,6 +65,7 @@ def evaluate(
                 f"{identity['weights']} ({identity['weights_sha256'][:12]}), not "
                 f"{victim.weights.label} ({victim.weights.sha256[:12]}); give --weights"
             )
+        _check_memory(victim, pending)
         scorer = Scorer(pending.dataset, victim, job.protocol, job.seed, metrics=job.metrics)
         units = [
             WorkUnit(
@@ -76,6 +80,19 @@ def evaluate(
         for scored in (engine or Local()).run(work, units, progress):
             counts.scored += scored
     return counts
+
+
+def _check_memory(victim: Victim, pending: Pending) -> None:
+    """Refuse images that memory cannot hold; at a working size there are none."""
+    if victim.working_side is not None:
+        return
+    sides: dict[str, tuple[int, int]] = {}
+    cells: dict[str, Cell] = {}
+    for variant, scores in pending.todo:
+        originals = Originals(scores[0].originals)
+        sides |= {name: originals.sides(name) for name in variant.sample_ids if name not in sides}
+        cells |= {one.cell.name: one.cell for one in scores}
+    check_forward(victim, sides, list(cells.values()))
 
 
 def _score(todo: tuple[Variant, list[CellRecords]], advance: Advance, *, scorer: Scorer) -> int:

@@ -20,6 +20,7 @@ from advbench.images import Image, to_tensor, to_unit
 from advbench.inference.numerics import deterministic_mode
 from advbench.pipelines.cells import Cell
 from advbench.pipelines.scoring import predict
+from advbench.pipelines.sizes import check_forward
 from advbench.victims.base import Victim
 
 _OPACITY = 0.6
@@ -54,17 +55,21 @@ def predict_files(
     above the victim's threshold.
 
     Raises:
-        AdvbenchError: an image cannot be decoded, two have one name, or the victim or the defense
-            breaks a rule; what was written stays.
+        AdvbenchError: an image cannot be decoded, memory cannot hold a pass of it, two have one
+            name, or the victim or the defense breaks a rule; what was written stays.
     """
     names = [path.stem for path in paths]
     for name, path in zip(names, paths, strict=True):
         if names.count(name) > 1:
             raise AdvbenchError(f"{path}: another image is called {name}; give them one by one")
+    checked = 0
     with deterministic_mode(victim.network):
         for name, path in zip(names, paths, strict=True):
             started = time.perf_counter()
             image = decode_image(path).pixels
+            if image.size > checked:
+                check_forward(victim, {str(path): image.shape[:2]}, [cell], alone=True)
+                checked = image.size
             x = to_unit(to_tensor(victim.fit(image)).to(victim.device))
             found = _to_size(predict(victim, cell, x, name, seed=seed), image)
             mask = found > victim.threshold

@@ -324,18 +324,30 @@ class Originals:
         Raises:
             AdvbenchError: there is no such original.
         """
+        shard, number = self._find(sample_id)
+        return shard.original(number)
+
+    def sides(self, sample_id: str) -> tuple[int, int]:
+        """Height and width; reads no image.
+
+        Raises:
+            AdvbenchError: as :meth:`get`.
+        """
+        shard, number = self._find(sample_id)
+        return int(shard.column("height")[number]), int(shard.column("width")[number])
+
+    def about(self, sample_id: str) -> tuple[str, str]:
+        """Kind of forgery and source group."""
+        shard, number = self._find(sample_id)
+        return shard.texts("kind")[number], shard.texts("source_group")[number]
+
+    def _find(self, sample_id: str) -> tuple[Shard, int]:
         if sample_id not in self._where:
             raise AdvbenchError(
                 f"the original of {sample_id} is missing; run the same generate command again"
             )
         path, number = self._where[sample_id]
-        return self._open(path).original(number)
-
-    def about(self, sample_id: str) -> tuple[str, str]:
-        """Kind of forgery and source group."""
-        path, number = self._where[sample_id]
-        shard = self._open(path)
-        return shard.texts("kind")[number], shard.texts("source_group")[number]
+        return self._open(path), number
 
 
 class Handles:

@@ -10,6 +10,7 @@ from PIL import Image as PillowImage
 
 import advbench
 from advbench.images import to_tensor
+from advbench.pipelines import sizes
 
 
 @pytest.fixture
@@ -79,3 +80,13 @@ def test_bad_input_is_one_line(photos, tmp_path, advbench_command):
         assert ran.code == 2
         assert said in ran.err
         assert ran.err.count("\n") == 1
+
+
+def test_what_memory_cannot_hold_is_refused(photos, tmp_path, advbench_command, monkeypatch):
+    monkeypatch.setattr(sizes, "LARGE", 2000)
+    monkeypatch.setattr(sizes, "device_memory", lambda device: 1000)
+    ran = advbench_command("predict", *photos[::-1], "--to", tmp_path / "maps")
+    assert ran.code == 2
+    assert f"victim ifosn: {photos[0]} of 62×45 whole, about" in ran.err
+    assert ran.err.splitlines()[-1].endswith("or tiles (wrap has side= and tile=)")
+    assert not list((tmp_path / "maps").glob("a-*"))

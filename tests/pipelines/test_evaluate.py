@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 import advbench
 from advbench.cli.tables import write_tables
 from advbench.errors import AdvbenchError, DamagedShardError
-from advbench.pipelines import generate
+from advbench.pipelines import generate, sizes
 from advbench.pipelines.evaluate import EvaluationJob, evaluate
 from advbench.scores.protocols import protocol
 from advbench.scores.records import read_records
@@ -60,6 +60,16 @@ def test_scores_are_in_fp32_whatever_the_caller_has_set(job, toy, out, monkeypat
         torch.backends.cudnn.allow_tf32 = before
         torch.set_num_threads(threads)
     assert set(seen) == {(False, False)}
+
+
+def test_what_memory_cannot_hold_is_refused_before_any_pass(job, toy, out, monkeypatch):
+    monkeypatch.setattr(sizes, "LARGE", 1)
+    monkeypatch.setattr(sizes, "device_memory", lambda device: 1000)
+    shapes = {item["sample_id"]: item["image"].shape[:2] for item in advbench.open_dataset(out)}
+    height, width = max(shapes.values(), key=np.prod)
+    with pytest.raises(AdvbenchError, match=rf"victim toy: .* of {width}×{height} whole, about"):
+        evaluate(job, lambda identity: toy)
+    assert not (out / "records").exists()
 
 
 def test_records_equal_an_independent_computation(job, toy, out):
