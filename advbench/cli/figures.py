@@ -13,14 +13,9 @@ from advbench.cli.grid import Column, terminal
 from advbench.cli.grid import show as show_table
 from advbench.cli.options import (
     by_victim,
-    device_option,
-    json_option,
-    limit_option,
-    out_option,
-    plugin_option,
+    reproduction_options,
     several,
     several_numbers,
-    size_option,
 )
 from advbench.cli.progress import Progress
 from advbench.cli.show import read_cells
@@ -68,15 +63,7 @@ IMAGES = 4  # of fig7
 @several_numbers("--steps", help="Intensities of cw [all; the highest for fig5, fig7, fig8].")
 @several("--defense", help="Of fig4, fig7, fig8 [fig4: the filters; else ansm]; such as jpeg-70.")
 @several("--ansm-weights", metavar="PATH", help="Networks of train ansm [the shipped ones].")
-@click.option(
-    "--profile", default="paper", show_default=True, help="Of the attacks: paper, quick, default …"
-)
-@limit_option
-@size_option
-@device_option
-@out_option
-@plugin_option
-@json_option
+@reproduction_options
 def figure(
     victim: Sequence[str],
     dataset: Sequence[str],

@@ -129,6 +129,20 @@ size_option = click.option(
 )
 
 
+def reproduction_options(command: F) -> F:
+    """Add what the tables and figures of ``reproduce`` have in common."""
+    profile = click.option(
+        "--profile",
+        default="paper",
+        show_default=True,
+        help="Of the attacks: paper, quick, default …",
+    )
+    last = (device_option, out_option, plugin_option, json_option)
+    for option in reversed((profile, limit_option, size_option, *last)):
+        command = option(command)
+    return command
+
+
 def engine_options(command: F) -> F:
     """Say where units of work run; the command gets an ``engine``."""
 

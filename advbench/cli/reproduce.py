@@ -16,14 +16,9 @@ from advbench.cli.grid import Column, show, terminal
 from advbench.cli.groups import Group
 from advbench.cli.options import (
     by_victim,
-    device_option,
-    json_option,
-    limit_option,
-    out_option,
     parse_settings,
-    plugin_option,
+    reproduction_options,
     several,
-    size_option,
 )
 from advbench.cli.progress import Progress
 from advbench.errors import AdvbenchError
@@ -52,15 +47,7 @@ ABLATED = ("ifosn", "code")  # the victims of the paper's Tables IV to VI
     "--start", metavar="PATH", help="table4 to 6: what the networks begin from, see train ansm."
 )
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
-@click.option(
-    "--profile", default="paper", show_default=True, help="Of the attacks: paper, quick, default …"
-)
-@limit_option
-@size_option
-@device_option
-@out_option
-@plugin_option
-@json_option
+@reproduction_options
 def table(
     victim: Sequence[str],
     dataset: Sequence[str],
