@@ -54,6 +54,21 @@ class Attack(BaseModel, ABC):
         check_named("attack", cls)
         return settings
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_many(cls, settings: Any) -> Any:
+        field = cls.intensity_field
+        if isinstance(settings, dict) and not isinstance(settings.get(field, ()), list | tuple):
+            return settings | {field: (settings[field],)}
+        return settings
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        """Refuse intensities that share a name, such as 1 and 1.0000001."""
+        if len({f"{value:g}" for value in self.intensities}) != len(self.intensities):
+            raise ValueError(f"{self.intensity_field}: each intensity may stand once")
+        return self
+
     @classmethod
     def create(cls, profile: str = "default", **settings: Any) -> Self:
         """A specification from a named profile with ``settings`` on top.
@@ -263,10 +278,3 @@ class Attack(BaseModel, ABC):
 
 
 KNOWN_PROFILES = ("paper", "torchattacks", "original", "quick")
-
-
-def each_once(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Refuse intensities that share a name, such as 1 and 1.0000001."""
-    if len({f"{value:g}" for value in values}) != len(values):
-        raise ValueError("each intensity may stand once")
-    return values

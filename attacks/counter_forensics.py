@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from advbench.attacks.base import Attack, each_once
+from advbench.attacks.base import Attack
 from advbench.attacks.batch import Adversarial, Batch
 from advbench.codec import through_jpeg
 from advbench.images import Image, Mask, to_tensor, to_unit
@@ -36,16 +36,6 @@ class CounterForensics(Attack):
     attacks_authentic: ClassVar[bool] = False  # it erases traces and makes none on purpose
 
     strength: tuple[Strength, ...]
-
-    @field_validator("strength", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-    @field_validator("strength")
-    @classmethod
-    def _each_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        return each_once(value)
 
     @property
     def intensities(self) -> tuple[float, ...]:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from advbench.attacks.base import Attack, each_once
+from advbench.attacks.base import Attack
 from advbench.attacks.batch import Adversarial, Batch
 from advbench.attacks.gradient import logit
 from advbench.attacks.regions import region_mask
@@ -71,17 +71,6 @@ class CW(Attack):
         if self.early_stop and self.variant != "hinge":
             raise ValueError("early_stop is for variant=hinge, whose f can reach 0")
         return self
-
-    @field_validator("steps", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-    @field_validator("steps")
-    @classmethod
-    def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        each_once(value)
-        return value
 
     @property
     def intensities(self) -> tuple[float, ...]:

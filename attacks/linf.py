@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from advbench.attacks.base import Attack, each_once
+from advbench.attacks.base import Attack
 from advbench.attacks.batch import Adversarial, Batch
 from advbench.attacks.gradient import InputGradient
 from advbench.attacks.losses import LossName
@@ -45,16 +45,6 @@ class BoundedAttack(Attack):
     eps: tuple[Eps, ...] = Field(default=(1.0, 2.0, 3.0), min_length=1)
     target: Literal["gt", "pred"] = "gt"
     loss: LossName = "bce"
-
-    @field_validator("eps", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-    @field_validator("eps")
-    @classmethod
-    def _each_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        return each_once(value)
 
     @property
     def label(self) -> str:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from advbench.attacks.apgd import APGD
-from advbench.attacks.base import Attack, each_once
+from advbench.attacks.base import Attack
 from advbench.attacks.batch import Adversarial, Batch
 from advbench.attacks.linf import Iterations
 from advbench.attacks.strength import counted
@@ -49,16 +49,6 @@ class Minimal(Attack):
     largest: Levels = 32
     iterations: Iterations = 20
     target: Literal["gt", "pred"] = "gt"
-
-    @field_validator("left", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-    @field_validator("left")
-    @classmethod
-    def _each_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        return each_once(value)
 
     @property
     def intensities(self) -> tuple[float, ...]:
