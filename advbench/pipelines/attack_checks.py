@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from advbench.attacks.noise import Noise
 from advbench.defenses.none import NoDefense
 from advbench.pipelines.cells import Cell
 from advbench.pipelines.checks import Checked, Sample, no_more
-from advbench.scores.gates import MANY, Gate, Verdict
+from advbench.scores.gates import Gate, Verdict, worst_share
 from advbench.victims.base import Victim
 
 # Grey levels that an image may lie beyond its budget before it is rounded.
@@ -74,14 +75,14 @@ def _budget(made: Made) -> Gate | None:
 
 
 def _changed(made: Made) -> Gate:
-    return _share(
+    return worst_share(
         "images-changed",
         "unchanged",
         {
-            made.attack.variant_name(intensity): [
+            made.attack.variant_name(intensity): fmean(
                 torch.equal(result.images, sample.image)
                 for sample, result in zip(made.samples, results, strict=True)
-            ]
+            )
             for intensity, results in made.results.items()
         },
     )
@@ -90,26 +91,16 @@ def _changed(made: Made) -> Gate:
 def _zero_gradients(made: Made) -> Gate | None:
     if not made.attack.needs_gradients:
         return None
-    return _share(
+    return worst_share(
         "zero-gradients",
         "with a gradient of zeros",
         {
-            made.attack.variant_name(intensity): [
+            made.attack.variant_name(intensity): fmean(
                 result.details[0].zero_gradients > 0 for result in results
-            ]
+            )
             for intensity, results in made.results.items()
         },
     )
-
-
-def _share(name: str, what: str, broken: Mapping[str, Sequence[bool]]) -> Gate:
-    """Check that hardly an image of a variant has a fault; the worst variant decides."""
-    shares = {variant: sum(images) / len(images) for variant, images in broken.items()}
-    variant = max(shares, key=lambda one: shares[one])
-    share = shares[variant]
-    verdict = Verdict.FAIL if share >= MANY else Verdict.WARN if share else Verdict.PASS
-    told = f"{100 * share:.0f} % of the images of {variant} {what}"
-    return Gate(name, verdict, told if share else f"no image {what}")
 
 
 def _keyed(made: Made) -> Gate:

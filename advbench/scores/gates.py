@@ -195,11 +195,20 @@ def _budget(name: str, measured: _Measured) -> Gate | None:
 
 
 def _share(name: str, measured: _Measured, broken: pd.Series[bool], what: str) -> Gate | None:
-    """Check that hardly an image of a variant has a fault; the worst variant decides."""
     if broken.empty:
         return None
     shares = broken.groupby(measured.records.variant.reindex(broken.index)).mean()
-    variant, share = str(shares.idxmax()), float(shares.max())
+    return worst_share(name, what, {str(variant): float(one) for variant, one in shares.items()})
+
+
+def worst_share(name: str, what: str, shares: Mapping[str, float]) -> Gate:
+    """Check that hardly an image of a variant has a fault; the worst variant decides.
+
+    Args:
+        shares: per variant, of the images that have it.
+    """
+    variant = max(shares, key=lambda one: shares[one])
+    share = shares[variant]
     verdict = Verdict.FAIL if share >= MANY else Verdict.WARN if share > 0 else Verdict.PASS
     told = f"{100 * share:.0f} % of the images of {variant} {what}"
     return Gate(name, verdict, told if share else f"no image {what}", {"share": share})
