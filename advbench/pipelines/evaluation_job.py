@@ -21,7 +21,7 @@ from advbench.pipelines.cells import Cell
 from advbench.scores.metrics import OPTIONAL, Metric
 from advbench.scores.protocols import Protocol
 from advbench.scores.records import Record, to_records
-from advbench.scores.store import RecordStore
+from advbench.scores.store import KeyOf, RecordStore
 from advbench.scores.threats import ORIGINAL, Attacked
 from advbench.shards.reader import ShardEntry
 from advbench.shards.schema import Settings
@@ -136,9 +136,8 @@ class CellRecords:
             AdvbenchError: the file is damaged, or scores images that no shard holds.
         """
         entries = self.variant.entries if self.variant.settings else self.originals
-        path = self._path(self._store)
-        self._store.check_images(path, {name for entry in entries for name in entry.sample_ids})
-        return self._serving(self._store) is not None
+        there = {name for entry in entries for name in entry.sample_ids}
+        return self._serving(self._store, there) is not None
 
     def copy_known(self) -> bool:
         """Copy the records from ``job.known`` if they are valid there; tell whether they were."""
@@ -148,24 +147,21 @@ class CellRecords:
         found = self._serving(known)
         if found is None:
             return False
-        chosen, metrics = found
-        self._store.add(
-            self._path(self._store), to_records(chosen), partial(self.key, metrics=metrics)
-        )
+        chosen, key_of = found
+        self._store.add(self._path(self._store), to_records(chosen), key_of)
         return True
 
     def add(self, records: Sequence[Record]) -> None:
         """Write records of some of the images; valid ones of others stay."""
         self._store.add(self._path(self._store), records, self.key)
 
-    def _serving(self, store: RecordStore) -> tuple[pd.DataFrame, tuple[Metric, ...]] | None:
-        """Find records that hold the wanted metrics, and which of the optional ones they hold."""
-        for metrics in _at_least(self.job.metrics):
-            key_of = partial(self.key, metrics=metrics)
-            found = store.serving(self._path(store), self.variant.sample_ids, key_of)
-            if found is not None:
-                return found, metrics
-        return None
+    def _serving(
+        self, store: RecordStore, there: Collection[str] | None = None
+    ) -> tuple[pd.DataFrame, KeyOf] | None:
+        """Find records that hold the wanted metrics, and the key of all that they hold."""
+        keys_of = [partial(self.key, metrics=held) for held in _at_least(self.job.metrics)]
+        names = self.variant.sample_ids
+        return store.serving(self._path(store), names, *keys_of, there=there)
 
     @property
     def _store(self) -> RecordStore:

@@ -30,17 +30,32 @@ class RecordStore:
         """Name the file of a cell's records."""
         return path_of(self.root, dataset, victim, variant, defense=defense)
 
-    def serving(self, path: Path, names: Sequence[str], key_of: KeyOf) -> pd.DataFrame | None:
-        """The records of these images, where all are there and computed from the same things.
+    def serving(
+        self,
+        path: Path,
+        names: Sequence[str],
+        *keys_of: KeyOf,
+        there: Collection[str] | None = None,
+    ) -> tuple[pd.DataFrame, KeyOf] | None:
+        """The records of these images, where all are there and computed from the same things; with
+        the first of ``keys_of`` that is theirs.
+
+        Args:
+            there: the images that shards hold, to compare the file with.
 
         Raises:
-            AdvbenchError: the file is damaged or cannot be read now.
+            AdvbenchError: the file is damaged or cannot be read now, or it scores an image that no
+                shard holds.
         """
-        found = self._valid(path, key_of)
-        if found is None:
+        if not path.exists():
             return None
-        chosen = found[found.sample_id.isin(names)]
-        return chosen if len(chosen) == len(names) else None
+        records, key = read_cell(path)
+        if there is not None:
+            _check_images(path, records, there)
+        chosen = records[records.sample_id.isin(names)]
+        every = tuple(sorted(records.sample_id))
+        own = next((key_of for key_of in keys_of if key_of(every) == key), None)
+        return (chosen, own) if own and len(chosen) == len(names) else None
 
     def add(self, path: Path, records: Sequence[Record], key_of: KeyOf) -> None:
         """Write the records of a cell; those of other images stay if they are still valid.
@@ -56,23 +71,17 @@ class RecordStore:
             names = tuple(sorted(own.union(record.sample_id for record in kept)))
             write_records(path, [*records, *kept], key_of(names))
 
-    def check_images(self, path: Path, there: Collection[str]) -> None:
-        """Compare a cell with the images that shards hold.
-
-        Raises:
-            AdvbenchError: it scores an image that no shard holds.
-        """
-        if not path.exists():
-            return
-        lost = sorted(set(read_cell(path)[0].sample_id) - set(there))
-        if lost:
-            raise AdvbenchError(
-                f"{path}: scores {len(lost)} images that no shard holds ({lost[0]}); make them "
-                "again with the generate command that made them, or remove the file"
-            )
-
     def _valid(self, path: Path, key_of: KeyOf) -> pd.DataFrame | None:
         if not path.exists():
             return None
         records, key = read_cell(path)
         return records if key == key_of(tuple(sorted(records.sample_id))) else None
+
+
+def _check_images(path: Path, records: pd.DataFrame, there: Collection[str]) -> None:
+    lost = sorted(set(records.sample_id) - set(there))
+    if lost:
+        raise AdvbenchError(
+            f"{path}: scores {len(lost)} images that no shard holds ({lost[0]}); make them "
+            "again with the generate command that made them, or remove the file"
+        )

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from advbench.errors import AdvbenchError
+from advbench.scores import store as records_store
 from advbench.scores.records import read_cell, read_records
 from advbench.scores.store import RecordStore
 
@@ -59,11 +60,23 @@ def test_records_of_other_settings_give_way(store, path) -> None:
 
 
 def test_images_that_no_shard_holds_are_named(store, path) -> None:
-    store.check_images(path, set())
+    assert store.serving(path, ["mine/a"], key_of, there=set()) is None
     store.add(path, [record("a"), record("b")], key_of)
-    store.check_images(path, {"mine/a", "mine/b", "mine/c"})
+    there = {"mine/a", "mine/b", "mine/c"}
+    assert store.serving(path, ["mine/a"], key_of, there=there) is not None
     with pytest.raises(AdvbenchError, match=r"scores 1 images that no shard holds \(mine/b\)"):
-        store.check_images(path, {"mine/a"})
+        store.serving(path, ["mine/a"], other_key, there={"mine/a"})
+
+
+def test_a_file_is_read_once_for_all_keys(store, path, monkeypatch) -> None:
+    store.add(path, [record("a")], key_of)
+    read: list[object] = []
+    plain = records_store.read_cell
+    monkeypatch.setattr(records_store, "read_cell", lambda p: read.append(p) or plain(p))
+    found = store.serving(path, ["mine/a"], other_key, key_of, there={"mine/a"})
+    assert found is not None
+    assert found[1] is key_of
+    assert read == [path]
 
 
 def test_a_copied_file_is_named(store, path) -> None:
