@@ -29,6 +29,7 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 from victim_speed import MIB, Device
 
 import advbench
+from advbench.cli.progress import Progress
 from advbench.inference.numerics import deterministic_mode
 from advbench.victims.adapters.contract import ContractVictim
 from advbench.victims.adapters.module import ModuleVictim
@@ -54,7 +55,12 @@ def main(
     as_json: bool,
 ) -> None:
     """Print the table."""
-    rows = [measured(name, side=side, pairs=pairs, memory=memory) for name in names]
+    rows: list[dict[str, Any]] = []
+    with Progress() as progress:
+        for name in names:
+            progress.update(f"measuring {name}", len(rows), len(names), "victims")
+            rows.append(measured(name, side=side, pairs=pairs, memory=memory))
+            progress.update(f"measuring {name}", len(rows), len(names), "victims")
     put_out(rows, csv_path, as_json, line)
 
 
