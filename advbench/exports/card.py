@@ -14,7 +14,7 @@ from advbench.escaping import markdown, markdown_address, markdown_code
 from advbench.exports.citations import bibtex
 from advbench.exports.columns import Column
 from advbench.exports.format import Format
-from advbench.exports.ledger import Ledger, Made, setting_rows
+from advbench.exports.ledger import Ledger, ShardOrigin, setting_rows
 from advbench.exports.selection import Group
 from advbench.exports.terms import Terms
 
@@ -25,7 +25,7 @@ def card(
     terms: Mapping[str, Terms],
     ledger: Ledger,
     *,
-    made: Made,
+    made: ShardOrigin,
     columns: Sequence[Column],
     url: str | None = None,
     scores: Sequence[Mapping[str, Any]] = (),

@@ -14,7 +14,7 @@ from advbench.exports.card import card
 from advbench.exports.columns import COLUMNS, Row
 from advbench.exports.croissant import About, croissant
 from advbench.exports.format import SHARD_BYTES, Format, format_of
-from advbench.exports.ledger import Ledger, Made, made
+from advbench.exports.ledger import Ledger, ShardOrigin, made
 from advbench.exports.photographs import photographs
 from advbench.exports.samples import MOST, sample_of
 from advbench.exports.scored import scores_of
@@ -169,7 +169,7 @@ def _about(
     terms: Mapping[str, Terms],
     ledger: Ledger,
     *,
-    known: Made,
+    known: ShardOrigin,
 ) -> About:
     datasets, victims, variants = (
         ", ".join(sorted(names))

@@ -55,7 +55,7 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Made:
+class ShardOrigin:
     """Hold where and when the shards were made.
 
     Attributes:
@@ -68,7 +68,7 @@ class Made:
     last_day: str
 
 
-def made(groups: Sequence[Group]) -> Made:
+def made(groups: Sequence[Group]) -> ShardOrigin:
     """The provenance of all adversarial shards together; reads their heads."""
     found: list[dict[str, Any]] = []
     paths = {e.path for group in groups for entries in group.variants.values() for e in entries}
@@ -78,7 +78,7 @@ def made(groups: Sequence[Group]) -> Made:
     versions = {
         f"{name} {number}" for one in found for name, number in one.get("versions", {}).items()
     }
-    return Made(
+    return ShardOrigin(
         tuple(sorted(versions)),
         tuple(sorted({str(one.get("advbench_version", "?")) for one in found})),
         tuple(sorted({str(one.get("device", "?")) for one in found})),

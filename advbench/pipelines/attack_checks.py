@@ -25,13 +25,13 @@ ROUNDING = 0.5
 
 def check_attack(victim: Victim, attack: Attack, samples: Sequence[Sample]) -> list[Gate]:
     """Run the gates of ``docs/gates.md`` that look at one attack before one victim."""
-    made = Made(victim, samples, attack, _run(victim, attack, samples))
+    made = AttackedSamples(victim, samples, attack, _run(victim, attack, samples))
     gates = [_budget(made), _changed(made), _zero_gradients(made), _keyed(made), _grows(made)]
     return [gate for gate in [*gates, _beats_noise(made), _survives_rounding(made)] if gate]
 
 
 @dataclass(frozen=True)
-class Made:
+class AttackedSamples:
     """Hold what an attack made: of each intensity a result for each sample, attacked alone."""
 
     victim: Victim
@@ -56,7 +56,7 @@ def _run(
     return {intensity: [run[name] for run in runs] for intensity, name in names.items()}
 
 
-def _budget(made: Made) -> Gate | None:
+def _budget(made: AttackedSamples) -> Gate | None:
     """Check that what the attack returns lies within its budget, before it is cut back."""
     beyond = {}
     for intensity, results in made.results.items():
@@ -74,7 +74,7 @@ def _budget(made: Made) -> Gate | None:
     return Gate("budget", Verdict.PASS if good else Verdict.FAIL, told)
 
 
-def _changed(made: Made) -> Gate:
+def _changed(made: AttackedSamples) -> Gate:
     return worst_share(
         "images-changed",
         "unchanged",
@@ -88,7 +88,7 @@ def _changed(made: Made) -> Gate:
     )
 
 
-def _zero_gradients(made: Made) -> Gate | None:
+def _zero_gradients(made: AttackedSamples) -> Gate | None:
     if not made.attack.needs_gradients:
         return None
     return worst_share(
@@ -103,7 +103,7 @@ def _zero_gradients(made: Made) -> Gate | None:
     )
 
 
-def _keyed(made: Made) -> Gate:
+def _keyed(made: AttackedSamples) -> Gate:
     """The same image, name and seed give the same bytes, whatever torch drew in between."""
     first = made.attack.only(made.attack.intensities[:1])
     with torch.random.fork_rng(devices=[]):
@@ -114,7 +114,7 @@ def _keyed(made: Made) -> Gate:
     return Gate("draws-are-keyed", Verdict.PASS if same else Verdict.FAIL, told)
 
 
-def _grows(made: Made) -> Gate | None:
+def _grows(made: AttackedSamples) -> Gate | None:
     """A larger intensity leaves no more."""
     left = {value: made.left(made.stored(value)) for value in sorted(made.results)}
     pairs = list(itertools.pairwise(left))
@@ -128,7 +128,7 @@ def _grows(made: Made) -> Gate | None:
     )
 
 
-def _beats_noise(made: Made) -> Gate | None:
+def _beats_noise(made: AttackedSamples) -> Gate | None:
     """At its largest budget the attack leaves no more than random signs of that size."""
     budgets = {value: made.attack.budget(value) for value in made.results}
     bounded = [value for value, budget in budgets.items() if budget]
@@ -144,7 +144,7 @@ def _beats_noise(made: Made) -> Gate | None:
     )
 
 
-def _survives_rounding(made: Made) -> Gate:
+def _survives_rounding(made: AttackedSamples) -> Gate:
     """Check that the stored images do as much as the unrounded ones that the attack returned."""
     found = []
     for intensity, results in made.results.items():

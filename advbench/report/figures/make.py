@@ -51,7 +51,7 @@ class FigureJob:
 
 
 @dataclass(frozen=True)
-class Made:
+class DrawnFigure:
     """Hold a figure, its numbers, and of fig5 and fig8 the points that it shows."""
 
     figure: Figure
@@ -59,7 +59,7 @@ class Made:
     points: pd.DataFrame | None = None
 
 
-def make(job: FigureJob, progress: TaskProgress = lambda what, done, total: None) -> Made:
+def make(job: FigureJob, progress: TaskProgress = lambda what, done, total: None) -> DrawnFigure:
     """Attack what has not been attacked, score what has not been scored, and draw.
 
     Raises:
@@ -77,7 +77,7 @@ def make(job: FigureJob, progress: TaskProgress = lambda what, done, total: None
             check_umap(job.figure, images)
     if job.figure in ("fig3", "fig4"):
         records = _records(job, progress)
-        return Made(*(fig3 if job.figure == "fig3" else fig4)(records))
+        return DrawnFigure(*(fig3 if job.figure == "fig3" else fig4)(records))
     cells = {v.name: [UNDEFENDED, *job.cells.get(v.name, ())] for v in job.victims}
     if job.figure == "fig7":
         subjects = {
@@ -88,7 +88,7 @@ def make(job: FigureJob, progress: TaskProgress = lambda what, done, total: None
             ]
             for dataset in job.datasets
         }
-        return Made(*fig7(subjects, cells))
+        return DrawnFigure(*fig7(subjects, cells))
     clouds = [
         clouds_of(
             dataset.id,
@@ -99,7 +99,7 @@ def make(job: FigureJob, progress: TaskProgress = lambda what, done, total: None
         for dataset in job.datasets
         for victim in job.victims
     ]
-    return Made(*draw_clouds(clouds))
+    return DrawnFigure(*draw_clouds(clouds))
 
 
 def _records(job: FigureJob, progress: TaskProgress) -> pd.DataFrame:
