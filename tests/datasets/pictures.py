@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
+from advbench.datasets.dataset import Dataset, open_folder
+from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.datasets.manifest import Row, write_manifest
+from advbench.errors import AdvbenchError
 
 Pixels = npt.NDArray[np.uint8]
 Truth = npt.NDArray[np.bool_]
@@ -147,3 +150,17 @@ def one_line(error: BaseException) -> str:
     assert text
     assert "\n" not in text
     return text
+
+
+def imported_or_refused(source: Path, folder: Path) -> Dataset | None:
+    """Import a folder and read all that it holds; None where it was refused, in one line."""
+    try:
+        import_folder(source, folder, "mine")
+    except AdvbenchError as error:
+        one_line(error)
+        return None
+    opened = open_folder(folder)
+    for row in opened.rows:
+        opened.image(row)
+        opened.mask(row)
+    return opened

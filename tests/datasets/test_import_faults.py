@@ -14,7 +14,7 @@ from advbench.datasets.importing.layouts.folder import import_folder
 from advbench.datasets.manifest import read_manifest
 from advbench.errors import AdvbenchError
 
-from .pictures import forged_folder, one_line, picture, save, truth
+from .pictures import forged_folder, imported_or_refused, one_line, picture, save, truth
 
 
 def other_size(source: Path) -> None:
@@ -182,15 +182,7 @@ def test_what_is_imported_can_be_opened(source: Path, tmp_path: Path, where: str
     """A link out of the folder is refused at once, or works later; never accepted, then refused."""
     (source / where).rename(tmp_path / "outside")
     (source / where).symlink_to(tmp_path / "outside")
-    try:
-        import_folder(source, tmp_path / "m", "mine")
-    except AdvbenchError as error:
-        one_line(error)
-        return
-    opened = open_folder(tmp_path / "m")
-    for row in opened.rows:
-        opened.image(row)
-        opened.mask(row)
+    imported_or_refused(source, tmp_path / "m")
 
 
 def test_progress(source: Path, tmp_path: Path) -> None:

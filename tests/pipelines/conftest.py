@@ -6,26 +6,11 @@ from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from advbench.victims.base import Depth, Size, Victim
+from advbench.victims.base import Size
 from advbench.victims.weights import Weights
 
-
-class ToyVictim(Victim):
-    """A fixed random convolution net at native size."""
-
-    name: ClassVar[str] = "toy"
-
-    @classmethod
-    def build_network(cls, size: Size) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 1, 1))
-
-    def logits(self, images: Tensor) -> Tensor:
-        return self.network(images - 0.5) + 20 * (images.mean(1, keepdim=True) - 0.5)
-
-    def taps(self, depth: Depth) -> dict[str, nn.Module]:
-        return {"0": self.network[0]}
+from ..cli.toy_victim import ToyVictim
 
 
 class SquareVictim(ToyVictim):

@@ -70,12 +70,11 @@ def planned(small_dataset, toy, tmp_path):
 
 @pytest.fixture
 def ran(planned, small_dataset, toy, tmp_path):
-    def go(suite=SUITE, out=tmp_path / "out"):
-        plan = planned(suite, out)
+    def go(suite=SUITE, out=tmp_path / "out", plan=None):
         return run(
             suite,
             "test",
-            plan,
+            plan or planned(suite, out),
             out,
             load_dataset=lambda name: small_dataset,
             load_victim=lambda name: toy,
@@ -84,7 +83,7 @@ def ran(planned, small_dataset, toy, tmp_path):
     return go
 
 
-def test_adaptive_attacks_are_planned_and_made(planned, small_dataset, toy, tmp_path):
+def test_adaptive_attacks_are_planned_and_made(planned, ran, toy, tmp_path):
     """FGSM through two defenses, one of them at a strength that is not scored otherwise, and on
     authentic images too; each adaptive variant meets its own defense alone."""
     suite = SUITE.model_copy(
@@ -98,15 +97,8 @@ def test_adaptive_attacks_are_planned_and_made(planned, small_dataset, toy, tmp_
     )
     plan, out = planned(suite), tmp_path / "out"
     counting = Counting(toy)
-    took = run(
-        suite,
-        "test",
-        plan,
-        out,
-        load_dataset=lambda name: small_dataset,
-        load_victim=lambda name: toy,
-    )
-    images = len(suite.rows(small_dataset))
+    took = ran(suite, out, plan)
+    images = plan.stages[0].images
     # FGSM's gradient, and through each defense those of the identity and the surrogate.
     assert plan.total("gradients") == took["gradients"] == counting.passes["gradient"] == images * 5
     # Originals before none, three defenses and jpeg-60; four static variants; four adaptive ones.
