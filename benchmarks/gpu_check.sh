@@ -4,7 +4,7 @@
 #     benchmarks/gpu_check.sh [FOLDER]           # benchmarks/results
 #     DEVICE=cpu SIZE=small benchmarks/gpu_check.sh /tmp/dry-run
 #
-# Needs advbench and torchattacks beside a PyTorch that sees the GPU; PYTHON names the interpreter.
+# Needs advbench, torchattacks and pytest beside a PyTorch that sees the GPU; PYTHON names the interpreter.
 # The built-in images are made first if they are not in the cache (ADVBENCH_CACHE).
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -22,12 +22,14 @@ step() { # SECONDS COMMAND...
 
 batches=(--batch 1 --batch 8 --batch 32)
 [ "$device" = cpu ] && batches=(--batch 1)
-step 260 "$python" benchmarks/gpu_check.py --device "$device" --size "$size" --seconds 240 \
+# Maps, attacks, bytes, memory, commands and training beside the CPU's.
+DEVICE=$device step 120 "$python" -m pytest -m gpu -q tests/test_gpu.py
+step 190 "$python" benchmarks/gpu_check.py --device "$device" --size "$size" --seconds 170 \
     "${batches[@]}" --csv "$to/gpu_check.csv"
 # The gate, and generate from end to end.
-step 80 "$python" -m advbench generate --victim ifosn --attack pgd --eps 3 --limit 32 \
+step 55 "$python" -m advbench generate --victim ifosn --attack pgd --eps 3 --limit 32 \
     --device "$device" --numerics exact --out "$scratch/out"
-step 80 "$python" -m advbench generate --victim ifosn --attack pgd --eps 3 --limit 32 \
+step 55 "$python" -m advbench generate --victim ifosn --attack pgd --eps 3 --limit 32 \
     --device "$device" --numerics fast --out "$scratch/out"
 step 60 "$python" benchmarks/attack_speed.py --victim code --size "$size" --device "$device" \
     --images 4 --repeats 1 --attack fgsm --attack pgd --csv "$to/gpu_attack_speed.csv"
