@@ -62,7 +62,8 @@ def reacts(victim, image):
 
 @pytest.fixture
 def any_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Losses take a target in any precision: PSCC_Net makes its own in float32."""
+    """Losses take a target in any precision: PSCC_Net makes its own in float32. ``float`` leaves
+    float64 alone: Mesorch calls it on its attention."""
     for name in ("binary_cross_entropy", "binary_cross_entropy_with_logits"):
         loss = getattr(F, name)
 
@@ -71,6 +72,10 @@ def any_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
             return loss(**named | {"target": named["target"].to(named["input"])})
 
         monkeypatch.setattr(F, name, cast)
+    single = torch.Tensor.float
+    monkeypatch.setattr(
+        torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else single(x)
+    )
 
 
 def test_maps_and_gradients(victim, any_dtype):
