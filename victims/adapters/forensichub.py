@@ -21,8 +21,8 @@ _FEATURES = ("", "Sobel", "Bayer", "FFT", "DCT")
 _BAYAR = "BayarConv2D.weight"
 # Backbones give a label unless they are asked for a mask, which has the side that they are told.
 _AT_256 = ["Resnet50", "Resnet101", "Resnet152", "ConvNextSmall", "EfficientB4", "Xception"]
-_AT_256 += ["MobileNetV3", "MobilenetV3", "Segformerb2", "Segformerb3"]
-_AT_224 = ["SwinSmall", "ViTBase", "DenseNet121"]
+_AT_256 += ["MobileNetV3", "MobilenetV3", "Segformerb2", "Segformerb3", "SwinSmall"]
+_AT_224 = ["DenseNet121"]
 
 
 def _rewritten(feature: str) -> tuple[str, ...]:
@@ -48,9 +48,13 @@ RECIPES: dict[str, Recipe] = {
         for feature, name in ((one, f"{one}UNet" if one else "UNetBase") for one in _FEATURES)
     },
     "PSNet": Recipe(rewritten=(f"bayar.{_BAYAR}",)),
+    **{
+        f"{feature}ViTBase": Recipe(refusal="ForensicHub's code gives a label, and no map, of it")
+        for feature in _FEATURES
+    },
     "CAFTB_Net": Recipe(refusal="its constructor reads a folder of SegFormer's weights"),
     **{name: Recipe(refusal=_JPEG) for name in ("DTD", "FFDN", "CAT_Net")},
-    **{f"Qt{name}": Recipe(refusal=_JPEG) for name in (*_AT_256, *_AT_224)},
+    **{f"Qt{name}": Recipe(refusal=_JPEG) for name in (*_AT_256, *_AT_224, "ViTBase")},
 }
 
 # Imported when ForensicHub is, and used by none of its localizers; name and contents.

@@ -143,6 +143,7 @@ def test_a_model_without_gradients_gives_maps_alone():
         ("imdlbenco:Cat_Net", "coefficients and quantisation tables of a JPEG file"),
         ("forensichub:QtResnet101", "coefficients and quantisation tables of a JPEG file"),
         ("forensichub:CAFTB_Net", "reads a folder of SegFormer's weights"),
+        ("forensichub:SobelViTBase", "gives a label, and no map"),
         ("forensichub:DTD", "coefficients and quantisation tables of a JPEG file"),
         ("imdlbenco:Mesorch@256", "takes 512.512 only; leave out @256$"),
         ("imdlbenco:SparseViT@768", "multiples of 512; leave out @768$"),
