@@ -13,7 +13,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-BOARD = Path("manifests/leaderboards/builtin-static.csv")
+BOARD = Path("manifests/leaderboards/builtin2-static.csv")
 VICTIM = "mvssnet"
 ATTACKS = {
     "original": "original",
@@ -27,7 +27,7 @@ ATTACKS = {
 # Distinct in grey and to the colour-blind (Okabe and Ito).
 DEFENSES = {
     ("none", None): ("none", "#999999"),
-    ("jpeg", 90.0): ("JPEG 90", "#56b4e9"),
+    ("jpeg", 50.0): ("JPEG 50", "#56b4e9"),
     ("median", 3.0): ("median 3", "#e69f00"),
     ("ansm", None): ("ANSM", "#0072b2"),
 }

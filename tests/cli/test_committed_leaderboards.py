@@ -28,9 +28,9 @@ def test_rebuilt_from_its_records(name, advbench_command, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_whole(name):
-    """Every built-in victim, defense and attack, all on the same images."""
+    """Every defense and attack before each victim of it, all on the same images."""
     board = pd.read_csv(FOLDER / f"{name}.csv")
-    assert sorted(board.victim.unique()) == sorted(VICTIMS.standard())
+    assert set(board.victim) <= set(VICTIMS.standard())
     for _, rows in board.groupby("victim"):
         assert set(rows.defense) == {*DEFENSES.standard(), *FLOORS}
         assert (rows.complete == ~rows.defense.isin(FLOORS)).all()
@@ -43,7 +43,6 @@ def test_nothing_at_the_floor_is_ranked(name):
     """A map that marks nearly everything, as behind a blur, is worth no place."""
     board = pd.read_csv(FOLDER / f"{name}.csv")
     ranked = board[board["rank"].notna()]
-    assert len(ranked)
     assert (ranked.worst_mcc_low > 0).all()
     blurred = board[(board.defense == "gaussian") & (board.strength == 10)]
     assert len(blurred)

@@ -52,7 +52,7 @@ def test_the_published_ones(tmp_path, advbench_command):
 
 def test_a_csv_that_does_not_follow_is_refused(tmp_path, advbench_command):
     shutil.copytree(PUBLISHED, tmp_path / "boards")
-    listed = tmp_path / "boards" / "builtin-static.csv"
+    listed = tmp_path / "boards" / "builtin2-static.csv"
     text = listed.read_text()
     listed.write_text(text.replace(",builtin,1,", ",builtin,2,", 1))
     assert listed.read_text() != text
@@ -61,7 +61,7 @@ def test_a_csv_that_does_not_follow_is_refused(tmp_path, advbench_command):
     )
     assert ran.code == 2
     assert (
-        "builtin-static.csv: does not follow from builtin-static.parquet; build it again with"
+        "builtin2-static.csv: does not follow from builtin2-static.parquet; build it again with"
         in ran.err
     )
 
