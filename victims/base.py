@@ -15,7 +15,7 @@ from advbench.contracts import check_finite, check_given, check_logits, check_na
 from advbench.errors import AdvbenchError
 from advbench.files import user_path
 from advbench.images import Image, to_unit
-from advbench.victims.weights import Weights, card_of, is_builtin, load_network_weights
+from advbench.victims.weights import Weights, card_of, load_network_weights
 
 Depth = Literal["shallow", "middle", "topmost"]
 Size = Literal["small", "full"]
@@ -87,9 +87,8 @@ class Victim(ABC):
         Args:
             size: ``small`` or ``full``; by default what the card beside the weights says, small
                 for ``builtin`` weights, else full.
-            weights: ``builtin`` (small, trained by this project on the built-in data; ``builtin2``
-                on version 2 of it), the path of a checkpoint, or None for random weights drawn
-                from ``seed``.
+            weights: ``builtin`` (small, trained by this project on the built-in data), the path
+                of a checkpoint, or None for random weights drawn from ``seed``.
             device: a torch device name.
             seed: of random weights.
 
@@ -108,7 +107,7 @@ class Victim(ABC):
         network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         victim = cls(network, described, chosen)
         named = weights
-        if weights is not None and not is_builtin(weights):
+        if weights not in (None, "builtin"):
             named = str(user_path(weights).resolve())
         victim._remake = (_load_again, (cls, (chosen, named, seed), described.sha256))
         return victim
@@ -230,7 +229,7 @@ class Victim(ABC):
 
 
 def _is_small(weights: str | None) -> bool:
-    return is_builtin(weights) or (
+    return weights == "builtin" or (
         weights is not None and card_of(user_path(weights)).get("size") == "small"
     )
 

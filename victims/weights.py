@@ -29,8 +29,6 @@ _WRAPPERS: dict[str, tuple[str, ...]] = {
 # Counters that eval mode ignores; files of PyTorch before 0.4.1 lack them.
 _OPTIONAL = ".num_batches_tracked"
 _LIKENESS = 0.5
-# What names shipped weights, with what their files are told apart by.
-_BUILTIN = {"builtin": "", "builtin2": "-builtin2"}
 CARD_SUM = "card_sha256"
 
 
@@ -48,28 +46,10 @@ class Weights:
     label: str
 
 
-def is_builtin(source: str | Path | None) -> bool:
-    """Tell whether this names shipped weights: ``builtin``, or of one version of the built-in data
-    as in ``builtin2``."""
-    return source in _BUILTIN
-
-
-def builtin_path(victim: str, size: str, source: str = "builtin") -> Path:
+def builtin_path(victim: str, size: str) -> Path:
     """Name the file of a victim's shipped weights, whether or not they exist."""
     with resources.as_file(resources.files("advbench.victims") / "pretrained") as folder:
-        return folder / f"{victim}-{size}{_BUILTIN[source]}.safetensors"
-
-
-def builtin_source(victim: str, size: str, sha256: str) -> str:
-    """Name the shipped weights of this sum, as in ``builtin``.
-
-    Raises:
-        AdvbenchError: none of them has it.
-    """
-    for source in _BUILTIN:
-        if card_of(builtin_path(victim, size, source)).get("sha256") == sha256:
-            return source
-    raise AdvbenchError(f"{victim} ({size}): advbench ships no weights {sha256[:12]}")
+        return folder / f"{victim}-{size}.safetensors"
 
 
 def load_network_weights(
@@ -88,11 +68,11 @@ def load_network_weights(
     """
     if source is None:
         return Weights(state_sha256(network.state_dict()), f"random:{seed}")
-    shipped = is_builtin(source)
-    path = builtin_path(victim, size, source) if shipped else user_path(source)
+    shipped = source == "builtin"
+    path = builtin_path(victim, size) if shipped else user_path(source)
     if shipped and not path.is_file():
         raise AdvbenchError(
-            f"{victim} ({size}): no {source} weights of that size; give --weights PATH"
+            f"{victim} ({size}): no builtin weights of that size; give --weights PATH"
         )
     sha256, content = read_checkpoint(path)
     if shipped:

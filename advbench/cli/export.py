@@ -63,6 +63,7 @@ def export(
     advbench export huggingface --to hub --dataset mine --include-images
     advbench export huggingface --to hub --push me/adversarial-mine
     """
+    from advbench.datasets.builtin.editions import recorded_name
     from advbench.exports.export import ExportJob
     from advbench.exports.export import export as run
     from advbench.exports.format import SHARD_BYTES, format_of
@@ -81,7 +82,7 @@ def export(
         format_name,
         out,
         to,
-        dataset,
+        [recorded_name(name) for name in dataset],
         victim,
         attack,
         include_images,

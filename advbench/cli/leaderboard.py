@@ -66,6 +66,7 @@ def build(
     """
     import pandas as pd
 
+    from advbench.datasets.builtin.editions import recorded_name
     from advbench.files import write_atomically
     from advbench.scores.leaderboard import board_name, missing_cells, tuned
     from advbench.scores.leaderboard import leaderboard as ranked
@@ -75,6 +76,7 @@ def build(
     folder = to or out / "leaderboard"
     every = read_records(records or out / "records")
     if tuned_on:
+        tuned_on = recorded_name(tuned_on)
         validation = every[every.dataset == tuned_on]
         if not len(validation):
             raise AdvbenchError(

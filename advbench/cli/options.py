@@ -122,7 +122,7 @@ weights_option = click.option(
     "--weights",
     default=None,
     metavar="PATH",
-    help="A checkpoint of the victim, 'builtin', 'builtin2', or 'random'.",
+    help="A checkpoint of the victim, 'builtin', or 'random'.",
 )
 size_option = click.option(
     "--size", type=click.Choice(["small", "full"]), help="Size of the victim's network."

@@ -63,6 +63,7 @@ def report(
     advbench report
     advbench report --victim ifosn --no-maps --to report.html
     """
+    from advbench.datasets.builtin.editions import recorded_name
     from advbench.inference.devices import torch_device
     from advbench.pipelines.verbs import load_identified
     from advbench.registry import DEFENSES
@@ -70,7 +71,9 @@ def report(
 
     given = (DEFENSES.get("ansm").create(weights=tuple(ansm_weights)),) if ansm_weights else ()
     where = torch_device(device)
-    job = ReportJob(out, to or out / "report" / "index.html", dataset, victim, megabytes, given)
+    datasets = [recorded_name(name) for name in dataset]
+    page = to or out / "report" / "index.html"
+    job = ReportJob(out, page, datasets, victim, megabytes, given)
     made = build(job, (lambda i: load_identified(i, weights, where)) if maps else None)
     if as_json:
         found = {"path": str(made.path), "bytes": made.bytes, "records": made.records}

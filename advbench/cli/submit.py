@@ -44,10 +44,12 @@ def submit(
     advbench submit ansm --to ansm.zip
     advbench leaderboard check ansm.zip
     """
+    from advbench.datasets.builtin.editions import recorded_name
     from advbench.submissions.pack import SubmissionJob
     from advbench.submissions.pack import submit as run
 
-    board = run(SubmissionJob(out, to, dataset, defense, title, reference, contact))
+    recorded = recorded_name(dataset)
+    board = run(SubmissionJob(out, to, recorded, defense, title, reference, contact))
     click.echo(f"submission: {to} ({len(board)} rows, {to.stat().st_size / 1e3:.0f} kB)")
 
 

@@ -79,7 +79,7 @@ def victim(
     \b
     advbench train victim ifosn
     advbench train victim ifosn --dataset mine --start builtin --set epochs=20
-    advbench train victim ifosn --dataset builtin2 --fresh 600 --set augment=true
+    advbench train victim ifosn --fresh 600 --set augment=true
     """
     from advbench.engines.processes import Processes
     from advbench.pipelines.config import TrainVictimConfig
@@ -159,9 +159,9 @@ def ansm(
 
     \b
     advbench train ansm --victim ifosn
-    advbench train ansm --victim hdfnet --start mvssnet
+    advbench train ansm --victim hdfnet --start mvssnet --set upsampling=subpixel
     advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
-    advbench train ansm --victim code --dataset builtin2 --fresh 600 --set noise=varied
+    advbench train ansm --victim code --fresh 600 --set noise=varied
     """
     from advbench.engines.processes import Processes
     from advbench.pipelines.config import TrainAnsmConfig
@@ -201,9 +201,6 @@ def ansm(
 )
 @weights_option
 @named("--localizer", help="The victim whose map is drawn [mvssnet; ifosn before mvssnet].")
-@click.option(
-    "--localizer-weights", default="builtin", show_default=True, help="Its shipped weights."
-)
 @named("--dataset", default="builtin", show_default=True, help="Name or folder.")
 @click.option(
     "--to",
@@ -223,7 +220,6 @@ def relocalise(
     weights: str | None,
     localizer: str | None,
     *,
-    localizer_weights: str,
     dataset: str,
     to: Path | None,
     fresh: int | None,
@@ -251,7 +247,6 @@ def relocalise(
             "victim": name,
             "choice": {"size": victim_size, "weights": weights or "builtin"},
             "localizer": localizer,
-            "localizer_weights": localizer_weights,
             "dataset": dataset,
             "to": to,
             "fresh": fresh,

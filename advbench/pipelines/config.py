@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from advbench.attacks.base import Attack
 from advbench.config import Config, HomePath
+from advbench.datasets.builtin.editions import recorded_name
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row, Split
 from advbench.defenses.base import Defense
@@ -35,8 +36,7 @@ class VictimChoice(Config):
 
     Attributes:
         size: ``small`` or ``full``; by default what the weights are of.
-        weights: ``builtin``, ``builtin2`` (for version 2 of the built-in data), ``random``, or the
-            path of a checkpoint.
+        weights: ``builtin``, ``random``, or the path of a checkpoint.
     """
 
     size: Size | None = None
@@ -211,6 +211,11 @@ class EvaluateConfig(DefenseGrid):
     device: str = "auto"
     out: HomePath = OUT
 
+    @field_validator("datasets")
+    @classmethod
+    def _as_recorded(cls, datasets: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(recorded_name(name) for name in datasets)
+
 
 class TrainingConfig(Config):
     """Configure what every training has.
@@ -269,13 +274,12 @@ class TrainRelocaliseConfig(TrainingConfig):
 
     Attributes:
         choice: which network of the victim.
-        localizer: the victim whose map is drawn; mvssnet, or ifosn before mvssnet, where None.
-        localizer_weights: its shipped weights, as in ``builtin``.
+        localizer: the victim whose map is drawn, with its shipped weights; mvssnet, or ifosn before
+            mvssnet, where None.
     """
 
     choice: VictimChoice = VictimChoice()
     localizer: str | None = None
-    localizer_weights: str = "builtin"
 
 
 def spread(

@@ -26,7 +26,6 @@ from advbench.training.loop import TrainingRun
 from advbench.training.recipe import Recipe
 from advbench.training.task import Epoch
 from advbench.victims.base import Victim
-from advbench.victims.weights import is_builtin
 
 
 def train_victim(
@@ -162,15 +161,9 @@ def train_relocalise_for(
 
 
 def _localizer(config: TrainRelocaliseConfig, victim: Victim) -> Victim:
-    """Load the localizer whose map is drawn, with weights that will be there where it serves."""
+    """Load the localizer whose map is drawn, with its shipped weights."""
     name = config.localizer or ("ifosn" if victim.name == "mvssnet" else "mvssnet")
-    if not is_builtin(config.localizer_weights):
-        raise AdvbenchError(
-            f"--localizer-weights {config.localizer_weights}: not shipped; give builtin"
-        )
-    localizer: Victim = VICTIMS.get(name).load(
-        weights=config.localizer_weights, device=str(victim.device)
-    )
+    localizer: Victim = VICTIMS.get(name).load(device=str(victim.device))
     if localizer.weights.sha256 == victim.weights.sha256:
         raise AdvbenchError(f"--localizer {name}: the victim itself; give another victim")
     return localizer

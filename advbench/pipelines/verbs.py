@@ -20,7 +20,6 @@ from advbench.progress import Feedback, Silent
 from advbench.registry import VICTIMS
 from advbench.scores.protocols import protocol
 from advbench.victims.base import Victim
-from advbench.victims.weights import is_builtin
 
 if TYPE_CHECKING:
     from advbench.pipelines.evaluate import EvaluationCounts
@@ -148,7 +147,7 @@ def load_identified(identity: dict[str, str], weights: str | None, device: str) 
         AdvbenchError: they were made with a user's own weights, and none are given.
     """
     label = identity["weights"]
-    source: str | None = weights or (label if is_builtin(label) else "builtin")
+    source: str | None = weights or "builtin"
     seed = 0
     if label.startswith("random:"):
         source, seed = None, int(label.removeprefix("random:"))

@@ -97,26 +97,8 @@ _PAPER: dict[str, dict[str, Any]] = {
     "hdfnet": {"crop": 256, "epochs_first": 200, "epochs_mgr": 10},
     "code": {"crop": 512, "epochs_first": 200, "epochs_mgr": 30},
 }
-# What the shipped networks came from. HDF-Net takes no other side, and its network starts from
-# mvssnet's (``--start mvssnet``). A longer MgR before ``code`` would lose on iterated noise what it
-# gains on originals.
-_SMALL: dict[str, dict[str, Any]] = {
-    "hdfnet": {
-        "crop": 256,
-        "depth": "topmost",
-        "epochs_first": 4,
-        "lr_first": 5e-4,
-        "epochs_mgr": 6,
-    },
-    "code": {
-        "upsampling": "subpixel",
-        "first": "pwr",
-        "epochs_first": 16,
-        "lr_first": 2e-3,
-        "epochs_mgr": 2,
-        "lr_mgr": 1e-4,
-    },
-}
+# HDF-Net takes no other side.
+_SMALL: dict[str, dict[str, Any]] = {"hdfnet": {"crop": 256}}
 
 
 def preset(victim: str, size: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from torch import Tensor
 from advbench.errors import AdvbenchError
 from advbench.registry import VICTIMS
 from advbench.victims.base import Victim
-from advbench.victims.weights import builtin_source
 
 
 def described(localizer: Victim) -> dict[str, str]:
@@ -30,7 +29,9 @@ def read_localizer(card: Mapping[str, Any]) -> Victim:
     if not isinstance(named, dict) or not {"name", "size", "weights_sha256"} <= named.keys():
         raise AdvbenchError("its card, the JSON file beside it, names no localizer")
     name, size, sha256 = (str(named[key]) for key in ("name", "size", "weights_sha256"))
-    found: Victim = VICTIMS.get(name).load(size=size, weights=builtin_source(name, size, sha256))
+    found: Victim = VICTIMS.get(name).load(size=size)
+    if found.weights.sha256 != sha256:
+        raise AdvbenchError(f"{name} ({size}): advbench ships no weights {sha256[:12]}")
     return found
 
 

@@ -96,10 +96,6 @@ def complaint(ran) -> str:
             "--localizer ifosn: the victim itself; give another victim",
         ),
         ("train relocalise --victim ifosn --localizer mvsnet", "did you mean mvssnet"),
-        (
-            "train relocalise --victim ifosn --localizer-weights w.pth",
-            "--localizer-weights w.pth: not shipped; give builtin",
-        ),
         ("train relocalise --victim ifosn --set tile=0", "recipe: tile: input should be greater"),
         ("train relocalise --victim ifosn --dataset {mine}", "has no train split to train with"),
         ("evaluate --defense jpeg --relocalise-weights x", "relocalise-weights: no setting of jp"),

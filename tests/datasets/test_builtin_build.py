@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from advbench.datasets.builtin import build as builtin
-from advbench.datasets.builtin.editions import BUILTIN_2
+from advbench.datasets.builtin.editions import BUILTIN_2, recorded_name
 from advbench.datasets.dataset import open_folder
 from advbench.datasets.manifest import read_manifest
 
@@ -75,3 +75,18 @@ def test_differences_from_the_published_are_counted(
     del rows[names[3]]
     monkeypatch.setattr(builtin, "published_rows", lambda dataset_id: rows)
     assert builtin.build(tmp_path, FEW, ("test",)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [
+        ("builtin", "builtin2"),
+        ("builtin-val", "builtin2-val"),
+        ("builtin1", "builtin"),
+        ("builtin2", "builtin2"),
+        ("open", "open"),
+        ("my-set", "my-set"),
+    ],
+)
+def test_name_in_records(given: str, recorded: str) -> None:
+    assert recorded_name(given) == recorded

@@ -14,14 +14,12 @@ from typing import ClassVar
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import advbench
 from advbench.errors import AdvbenchError
-from advbench.pipelines.verbs import load_identified
 from advbench.registry import VICTIMS, Entry
-from advbench.training.checkpoint import write_weights
 from advbench.victims.base import Depth, Size, Victim
 from advbench.victims.weights import builtin_path, label_of, load_network_weights
 
@@ -120,19 +118,13 @@ def test_victim_is_frozen(victim):
     assert not any(p.requires_grad for p in victim.network.parameters())
 
 
-SHIPPED = [
-    (path.stem.partition("-")[0], "builtin2" if "builtin2" in path.stem else "builtin")
-    for path in sorted(builtin_path("ifosn", "small").parent.glob("*.safetensors"))
-]
-
-
-@pytest.mark.parametrize(("name", "source"), SHIPPED)
-def test_shipped_weights_are_those_of_their_card(name, source):
-    path = builtin_path(name, "small", source)
+@pytest.mark.parametrize("name", VICTIMS.standard())
+def test_shipped_weights_are_those_of_their_card(name):
+    path = builtin_path(name, "small")
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    victim = advbench.load_victim(name, weights=source)
-    assert (victim.size, victim.weights.label) == ("small", source)
+    victim = advbench.load_victim(name)
+    assert (victim.size, victim.weights.label) == ("small", "builtin")
     assert victim.weights.sha256 == card["sha256"]
     assert sum(p.numel() for p in victim.network.parameters()) == card["parameters"]
 
@@ -492,23 +484,3 @@ def test_damaged_shipped_weights_are_refused(tmp_path, monkeypatch):
     path.write_bytes(flipped)
     with pytest.raises(AdvbenchError, match=r"ifosn-small\.safetensors: not the bytes that"):
         advbench.load_victim("ifosn")
-
-
-def test_weights_of_a_version_of_the_builtin_data(tmp_path, monkeypatch):
-    """Named as the data are; shards made with them find them again, also through pickle."""
-    real = builtin_path("ifosn", "small")
-    path = tmp_path / "ifosn-small-builtin2.safetensors"
-    write_weights(path, load_file(real), {"size": "small", "label": "builtin2"}, [])
-    monkeypatch.setattr(
-        "advbench.victims.weights.builtin_path",
-        lambda victim, size, source="builtin": tmp_path / f"{victim}-{size}-{source}.safetensors",
-    )
-    victim = advbench.load_victim("ifosn", weights="builtin2")
-    assert (victim.size, victim.weights.label) == ("small", "builtin2")
-    again = pickle.loads(pickle.dumps(victim))
-    assert again.weights == victim.weights
-    identity = {"name": "ifosn", "size": "small", "weights": "builtin2"}
-    found = load_identified(identity | {"weights_sha256": victim.weights.sha256}, None, "cpu")
-    assert found.weights == victim.weights
-    with pytest.raises(AdvbenchError, match=r"hdfnet \(small\): no builtin2 weights of that size"):
-        advbench.load_victim("hdfnet", weights="builtin2")

@@ -78,10 +78,18 @@ BUILTIN_2 = Edition(
     known_issues=BUILTIN_1.known_issues,
 )
 # The version that ``--dataset builtin`` names.
-CURRENT = BUILTIN_1
+CURRENT = BUILTIN_2
 BUILTIN: dict[str, Edition] = {"builtin": CURRENT, "builtin1": BUILTIN_1, "builtin2": BUILTIN_2}
 OPEN = "open"
 RESERVED = (*BUILTIN, OPEN)
+
+
+def recorded_name(name: str) -> str:
+    """Return the name in shards and records of a dataset that a user names: ``builtin2`` for
+    ``builtin``, ``builtin2-val`` for ``builtin-val``; other names stay as they are."""
+    dataset, dash, split = name.partition("-")
+    edition = BUILTIN.get(dataset)
+    return f"{edition.dataset_id}{dash}{split}" if edition else name
 
 
 def open_edition(root: Path) -> Edition:

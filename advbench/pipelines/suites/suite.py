@@ -27,7 +27,6 @@ from advbench.pipelines.config import (
 from advbench.registry import SUITES
 from advbench.texts import read_toml
 from advbench.victims.base import Victim
-from advbench.victims.weights import is_builtin
 
 
 class Suite(AttackGrid, DefenseGrid):
@@ -146,7 +145,7 @@ def _from_file(suite: Suite, folder: Path) -> Iterator[tuple[str, Any]]:
     """Paths in a suite are relative to its file."""
 
     def resolved(text: str) -> str:
-        return text if is_builtin(text) or text == "random" else str(folder / user_path(text))
+        return text if text in ("builtin", "random") else str(folder / user_path(text))
 
     yield (
         "victims",
