@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -20,6 +21,12 @@ from advbench.cli.options import (
     weights_option,
 )
 from advbench.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from advbench.engines.processes import Processes
+    from advbench.pipelines.config import TrainingConfig
+
+C = TypeVar("C", bound="TrainingConfig")
 
 fresh_option = click.option(
     "--fresh",
@@ -81,7 +88,6 @@ def victim(
     advbench train victim ifosn --dataset mine --start builtin --set epochs=20
     advbench train victim ifosn --fresh 600 --set augment=true
     """
-    from advbench.engines.processes import Processes
     from advbench.pipelines.config import TrainVictimConfig
     from advbench.pipelines.train_verbs import train_victim
 
@@ -101,11 +107,7 @@ def victim(
             "out": out,
         },
     )
-    processes = Processes(device)
-    with Progress(quiet=processes.rank > 0, seconds=30) as progress:
-        path = train_victim(config, progress, processes)
-    if processes.rank == 0:
-        click.echo(f"weights: {path}; use them with --weights {path}")
+    _run(train_victim, config, "--weights")
 
 
 @train.command()
@@ -163,7 +165,6 @@ def ansm(
     advbench train ansm --victim code --set depth=shallow --set epochs_mgr=0
     advbench train ansm --victim code --fresh 600 --set noise=varied
     """
-    from advbench.engines.processes import Processes
     from advbench.pipelines.config import TrainAnsmConfig
     from advbench.pipelines.train_verbs import train_ansm_for
 
@@ -185,13 +186,8 @@ def ansm(
             "out": out,
         },
     )
-    processes = Processes(device)
-    with Progress(quiet=processes.rank > 0, seconds=30) as progress:
-        path = train_ansm_for(config, progress, processes)
-    if processes.rank == 0:
-        name = "ansm-multi" if config.recipe.get("noise") == "several" else "ansm"
-        options = f"--defense {name} --ansm-weights {path}"
-        click.echo(f"weights: {path}; use them with evaluate {options}")
+    defense = "ansm-multi" if config.recipe.get("noise") == "several" else "ansm"
+    _run(train_ansm_for, config, f"evaluate --defense {defense} --ansm-weights")
 
 
 @train.command()
@@ -237,7 +233,6 @@ def relocalise(
     advbench train relocalise --victim ifosn
     advbench train relocalise --victim mvssnet --localizer hdfnet --set tile=16
     """
-    from advbench.engines.processes import Processes
     from advbench.pipelines.config import TrainRelocaliseConfig
     from advbench.pipelines.train_verbs import train_relocalise_for
 
@@ -257,9 +252,15 @@ def relocalise(
             "out": out,
         },
     )
-    processes = Processes(device)
+    _run(train_relocalise_for, config, "evaluate --defense relocalise --relocalise-weights")
+
+
+def _run(training: Callable[[C, Progress, Processes], Path], config: C, use: str) -> None:
+    """Train, with progress, and say by which option the weights are used."""
+    from advbench.engines.processes import Processes
+
+    processes = Processes(config.device)
     with Progress(quiet=processes.rank > 0, seconds=30) as progress:
-        path = train_relocalise_for(config, progress, processes)
+        path = training(config, progress, processes)
     if processes.rank == 0:
-        options = f"--defense relocalise --relocalise-weights {path}"
-        click.echo(f"weights: {path}; use them with evaluate {options}")
+        click.echo(f"weights: {path}; use them with {use} {path}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from advbench.config import Config
 from advbench.defenses.ansm.recipe import AnsmRecipe, preset
 from advbench.defenses.ansm.training import Start
 from advbench.defenses.relocalise.training import RelocaliseRecipe
@@ -21,7 +24,7 @@ from advbench.pipelines.load import load_dataset
 from advbench.pipelines.train_relocalise import train_relocalise
 from advbench.progress import Feedback, Silent
 from advbench.registry import VICTIMS
-from advbench.training.loggers import Logger, check_loggers, loggers
+from advbench.training.loggers import check_loggers, loggers
 from advbench.training.loop import TrainingRun
 from advbench.training.recipe import Recipe
 from advbench.training.task import Epoch
@@ -51,21 +54,20 @@ def train_victim(
     )
     data = load_dataset(config.dataset, config.out, "train", feedback)
 
-    def report(epoch: Epoch) -> None:
-        log(epoch)
-        feedback.note(
+    def told(epoch: Epoch) -> str:
+        return (
             f"epoch {epoch.epoch + 1}/{recipe.epochs}: loss {epoch.loss:.4f}, "
-            f"validation F1 {epoch.scores['val_f1']:.4f}, {epoch.seconds:.0f} s"
+            f"validation F1 {epoch.scores['val_f1']:.4f}"
         )
 
-    folder = config.to or Path("runs") / f"{config.victim}-{config.size}-{data.id}"
-    with loggers(_told(config, processes), folder, recipe.model_dump()) as log:
+    name = f"{config.victim}-{config.size}-{data.id}"
+    with _run(config, recipe, name, told, feedback=feedback, processes=processes) as run:
         return train.train_victim(
             cls,
             config.size,
             data,
             recipe,
-            run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
+            run=run,
             fresh=config.fresh or 0,
             photographs=config.photographs,
             device=device,
@@ -93,22 +95,21 @@ def train_ansm_for(
     data = load_dataset(config.dataset, config.out, "train", feedback)
     epochs = recipe.epochs_first + recipe.epochs_mgr
 
-    def report(epoch: Epoch) -> None:
-        log(epoch)
-        feedback.note(
+    def told(epoch: Epoch) -> str:
+        return (
             f"epoch {epoch.epoch + 1}/{epochs} ({epoch.stage}): loss {epoch.loss:.4g}, "
             f"validation RP {epoch.scores['val_rp_original']:.1f} on originals, "
-            f"{epoch.scores['val_rp_fgsm']:.1f} on FGSM, {epoch.seconds:.0f} s"
+            f"{epoch.scores['val_rp_fgsm']:.1f} on FGSM"
         )
 
-    folder = config.to or Path("runs") / f"ansm-{config.victim}-{size}-{data.id}"
-    with loggers(_told(config, processes), folder, recipe.model_dump()) as log:
+    name = f"ansm-{config.victim}-{size}-{data.id}"
+    with _run(config, recipe, name, told, feedback=feedback, processes=processes) as run:
         return train_ansm.train_ansm(
             victim,
             size,
             data,
             recipe,
-            run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
+            run=run,
             shards=config.out / "shards",
             limit=config.limit,
             fresh=config.fresh or 0,
@@ -139,22 +140,20 @@ def train_relocalise_for(
     recipe = RelocaliseRecipe.parse("recipe", sides | config.recipe)
     data = load_dataset(config.dataset, config.out, "train", feedback)
 
-    def report(epoch: Epoch) -> None:
-        log(epoch)
-        feedback.note(
+    def told(epoch: Epoch) -> str:
+        return (
             f"epoch {epoch.epoch + 1}/{recipe.epochs}: loss {epoch.loss:.4f}, "
-            f"agreement with {localizer.name} {epoch.scores['val_agreement']:.4f}, "
-            f"{epoch.seconds:.0f} s"
+            f"agreement with {localizer.name} {epoch.scores['val_agreement']:.4f}"
         )
 
-    folder = config.to or Path("runs") / f"relocalise-{config.victim}-{victim.size}-{data.id}"
-    with loggers(_told(config, processes), folder, recipe.model_dump()) as log:
+    name = f"relocalise-{config.victim}-{victim.size}-{data.id}"
+    with _run(config, recipe, name, told, feedback=feedback, processes=processes) as run:
         return train_relocalise(
             victim,
             localizer,
             data,
             recipe,
-            run=TrainingRun(folder, report, feedback.counting("training", "steps"), processes),
+            run=run,
             fresh=config.fresh or 0,
             photographs=config.photographs,
         )
@@ -174,6 +173,28 @@ def _photographs_need_fresh(config: TrainingConfig) -> None:
         raise AdvbenchError("--photographs is an option of --fresh; add --fresh 600")
 
 
-def _told(config: TrainingConfig, processes: Processes) -> tuple[Logger, ...]:
-    """The loggers of this process: of several only the first has any."""
-    return () if processes.rank else config.log
+@contextmanager
+def _run(
+    config: TrainingConfig,
+    recipe: Config,
+    name: str,
+    told: Callable[[Epoch], str],
+    *,
+    feedback: Feedback,
+    processes: Processes,
+) -> Iterator[TrainingRun]:
+    """Open the loggers of a run, which tells each epoch to them and to the user.
+
+    Args:
+        name: of the run's folder below ``runs``, where the configuration names none.
+        told: the line of an epoch, but for its seconds.
+    """
+    folder = config.to or Path("runs") / name
+    # Of several processes only the first has loggers.
+    with loggers(() if processes.rank else config.log, folder, recipe.model_dump()) as log:
+
+        def report(epoch: Epoch) -> None:
+            log(epoch)
+            feedback.note(f"{told(epoch)}, {epoch.seconds:.0f} s")
+
+        yield TrainingRun(folder, report, feedback.counting("training", "steps"), processes)
