@@ -75,7 +75,7 @@ def test_attacks_reach_the_loss_of_the_cpu(name: str) -> None:
 @pytest.mark.parametrize("name", ATTACKS.standard())
 def test_two_runs_give_the_same_bytes(name: str) -> None:
     batch, attack = pictures(2, 64, 64), advbench.load_attack(name, profile="quick")
-    victim = on_both("mvssnet")[1]
+    victim = advbench.load_victim("mvssnet", device=DEVICE)
     first, second = (batch.attacked(attack, victim) for _ in range(2))
     assert all(torch.equal(first[v].images, second[v].images) for v in first)
 
@@ -85,7 +85,7 @@ def test_out_of_memory_halves_the_batch(crowded: None, monkeypatch: pytest.Monke
     monkeypatch.setattr(BatchRunner, "fitted", {})
     count, side = (24, 768) if DEVICE != "cpu" else (2, 64)
     batch, attack = pictures(count, side, side), advbench.load_attack("fgsm", eps=3)
-    victim = on_both("mvssnet")[1]
+    victim = advbench.load_victim("mvssnet", device=DEVICE)
     (found,) = batch.attacked(attack, victim).values()
     (alone,) = batch.take([0]).attacked(attack, victim).values()
     if DEVICE != "cpu":
