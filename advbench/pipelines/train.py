@@ -48,10 +48,7 @@ def train_victim(
         AdvbenchError: the dataset has no training or no validation split, or photographs are not
             there.
     """
-    rows, held_out = dataset.select("train"), dataset.select("val", label=1)
-    for split, chosen in (("train", fresh or rows), ("val", held_out)):
-        if not chosen:
-            raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
+    rows, held_out = rows_to_train_with(dataset, fresh)
     validation = examples(dataset, held_out)
     training: Examples | FreshExamples = examples(dataset, rows)
     source = {
@@ -80,6 +77,25 @@ def train_victim(
         device=device,
         start=start,
     )
+
+
+def rows_to_train_with(
+    dataset: Dataset, fresh: int, *, label: int | None = None, limit: int | None = None
+) -> tuple[list[Row], list[Row]]:
+    """Choose the rows of a training and, forged ones alone, of its validation.
+
+    Args:
+        fresh: how many images are made anew for an epoch; with some, no training split is needed.
+        label, limit: of the training rows, as in :meth:`Dataset.select`.
+
+    Raises:
+        AdvbenchError: the dataset has no training or no validation split.
+    """
+    rows, held_out = dataset.select("train", label, limit), dataset.select("val", label=1)
+    for split, chosen in (("train", fresh or rows), ("val", held_out)):
+        if not chosen:
+            raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
+    return rows, held_out
 
 
 def examples(dataset: Dataset, rows: list[Row]) -> Examples:

@@ -21,7 +21,7 @@ from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, pixels_sha256, to_tensor
 from advbench.pipelines.fresh import fresh_forgeries, open_validation, photographs_sha256
 from advbench.pipelines.provenance import victim_identity
-from advbench.pipelines.train import examples
+from advbench.pipelines.train import examples, rows_to_train_with
 from advbench.progress import CountProgress
 from advbench.shards.reader import Shard
 from advbench.shards.store import ShardStore
@@ -64,10 +64,7 @@ def train_ansm(
     """
     if fresh and recipe.noise == "stored":
         raise AdvbenchError("--fresh: give --set noise=varied (or fgsm, several), made on the fly")
-    rows, held_out = dataset.select("train", label=1, limit=limit), dataset.select("val", label=1)
-    for split, chosen in (("train", fresh or rows), ("val", held_out)):
-        if not chosen:
-            raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
+    rows, held_out = rows_to_train_with(dataset, fresh, label=1, limit=limit)
     try_crop(victim, recipe.crop)
     attack = FGSM.create(eps=(recipe.eps,))
     source: dict[str, Any] = {

@@ -7,9 +7,8 @@ from typing import Any
 
 from advbench.datasets.dataset import Dataset
 from advbench.defenses.relocalise.training import RelocaliseRecipe, RelocaliseTask, marked_by
-from advbench.errors import AdvbenchError
 from advbench.pipelines.fresh import fresh_forgeries, photographs_sha256
-from advbench.pipelines.train import examples
+from advbench.pipelines.train import examples, rows_to_train_with
 from advbench.pipelines.train_ansm import content_of, try_crop
 from advbench.training.data import Examples, FreshExamples, at_working_size, changed
 from advbench.training.loop import TrainingRun, fit
@@ -35,10 +34,7 @@ def train_relocalise(
         AdvbenchError: the dataset has no training or no validation split, the victim takes no
             crop of the recipe's side, or as :func:`advbench.training.loop.fit`.
     """
-    rows, held_out = dataset.select("train"), dataset.select("val", label=1)
-    for split, chosen in (("train", fresh or rows), ("val", held_out)):
-        if not chosen:
-            raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
+    rows, held_out = rows_to_train_with(dataset, fresh)
     try_crop(victim, recipe.crop)
     source: dict[str, Any] = {
         "id": dataset.id,
