@@ -47,6 +47,8 @@ class Victim(ABC):
             defense, see :meth:`logits_for`.
         numerics: how its passes are computed; see :func:`advbench.inference.fast.with_numerics`.
         exact: the victim whose twin at other numerics this one is; None for one that is exact.
+        output_bias: name of the parameter that shifts all logits alike, by which training can
+            calibrate it; empty where there is none.
         dead_keys: prefixes of keys in the authors' file that the network does without.
         network: the ``nn.Module``; the full size has exactly the authors' state_dict keys.
         weights: where the weights came from, with their sha256 and a label.
@@ -61,6 +63,7 @@ class Victim(ABC):
     reentrant: bool = True
     differentiable: bool = True
     draws: int = 1
+    output_bias: ClassVar[str] = ""
     dead_keys: ClassVar[tuple[str, ...]] = ()
 
     numerics: Numerics = "exact"

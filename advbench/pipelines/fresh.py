@@ -52,10 +52,10 @@ def fresh_forgeries(count: int, root: Path | None, seed: int) -> FreshExamples:
     return FreshExamples(count, of_epoch)
 
 
-def open_validation(root: Path) -> Examples:
-    """The forged images of the validation split of ``open``, made in memory."""
+def open_validation(root: Path, *, forged: bool = True) -> Examples:
+    """The forged or the authentic images of the validation split of ``open``, made in memory."""
     edition = open_edition(root)
-    plan = [(name, kind) for name, kind in planned(edition, "val") if kind != "none"]
+    plan = [(name, kind) for name, kind in planned(edition, "val") if (kind != "none") == forged]
 
     def load(index: int) -> tuple[Image, Mask]:
         name, kind = plan[index]

@@ -51,6 +51,7 @@ def train_victim(
     rows, held_out = rows_to_train_with(dataset, fresh)
     validation = examples(dataset, held_out)
     training: Examples | FreshExamples = examples(dataset, rows)
+    authentic = examples(dataset, dataset.select("val", label=0))
     source = {
         "id": dataset.id,
         "label": dataset.id,
@@ -62,6 +63,8 @@ def train_victim(
         training = fresh_forgeries(fresh, photographs, recipe.seed)
         more = [open_validation(photographs)] if photographs else []
         validation = processed_in_turn(validation, *more)
+        more = [open_validation(photographs, forged=False)] if photographs else []
+        authentic = processed_in_turn(authentic, *more)
         source |= {
             "training_images": f"{fresh} fresh ones an epoch",
             "content_sha256": photographs_sha256(photographs),
@@ -76,6 +79,7 @@ def train_victim(
         run=run,
         device=device,
         start=start,
+        authentic=authentic,
     )
 
 

@@ -197,4 +197,10 @@ def _run(
             log(epoch)
             feedback.note(f"{told(epoch)}, {epoch.seconds:.0f} s")
 
-        yield TrainingRun(folder, report, feedback.counting("training", "steps"), processes)
+        yield TrainingRun(
+            folder,
+            report,
+            feedback.counting("training", "steps"),
+            feedback.counting("calibrating", "images"),
+            processes,
+        )

@@ -35,12 +35,14 @@ class TrainingRun:
             weights (safetensors) with their card and curve.
         report: called after every epoch.
         steps: called after every step, with the steps that are done and those of the whole run.
+        finishing: of what is done after the last epoch, alike.
         processes: those that train together; each calls the training function alike.
     """
 
     folder: Path
     report: OnEpoch = lambda epoch: None
     steps: CountProgress = lambda done, total: None
+    finishing: CountProgress = lambda done, total: None
     processes: Processes = field(default_factory=Processes)
 
 
@@ -85,7 +87,7 @@ def fit(
         if task.stalled(trainer.curve):
             break
         run.report(trainer.one_epoch(number, crops, validation, run.steps))
-    return trainer.save_weights()
+    return trainer.save_weights(run.finishing)
 
 
 class _Trainer:
@@ -200,12 +202,13 @@ class _Trainer:
     def _lines(self) -> list[dict[str, Any]]:
         return [epoch.line() for epoch in self.curve]
 
-    def save_weights(self) -> Path:
+    def save_weights(self, finishing: CountProgress) -> Path:
         path = self.checkpoint.folder / f"{self.task.file}.safetensors"
         best = self.task.best(self.curve)
         assert best is not None
-        card = self.task.card(best)
+        state, finished = self.task.finish(self.best, finishing)
+        card = self.task.card(best) | finished
         if self.processes.rank == 0:
-            write_weights(path, self.best, card, self._lines())
+            write_weights(path, state, card, self._lines())
         self.processes.wait()
         return path

@@ -32,6 +32,8 @@ class Recipe(Config):
         warm_share: part of the epochs that an objective in stages gives to its first stage.
         patience: epochs without a better validation F1 after which training ends; 0 for never.
         precision: ``auto`` is mixed float16 on a GPU and float32 on a CPU.
+        calibrate: at the end, shift the bias of the output to where validation F1 less the share
+            marked on authentic images is highest (:mod:`advbench.training.calibration`).
         ema: decay of the moving average of the weights, which is what is saved.
     """
 
@@ -57,4 +59,5 @@ class Recipe(Config):
     warm_share: Annotated[float, Field(ge=0, lt=1)] = 2 / 3
     patience: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "fp16"] = "auto"
+    calibrate: bool = False
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench.engines.processes import Processes
+from advbench.progress import CountProgress
 from advbench.training.data import CropRecipe, Examples
 from advbench.training.optimization import Optimization
 
@@ -116,6 +117,12 @@ class Task(ABC):
     def stalled(self, curve: Sequence[Epoch]) -> bool:
         """Tell whether training ends before its last epoch."""
         return False
+
+    def finish(
+        self, state: Mapping[str, Tensor], progress: CountProgress
+    ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        """Change the best weights after the last epoch; what was done, for the card."""
+        return state, {}
 
     @abstractmethod
     def card(self, best: Epoch) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
-from advbench.training.data import Examples, FreshExamples, at_working_size
+from advbench.progress import CountProgress
+from advbench.training.calibration import calibrate, check_can_be_calibrated
+from advbench.training.data import Examples, FreshExamples, at_working_size, joined
 from advbench.training.deep_supervision import DeepSupervision
 from advbench.training.guidance import NoiseGuidance
 from advbench.training.loop import TrainingRun, fit
@@ -39,6 +41,7 @@ def train(
     run: TrainingRun,
     device: str = "cpu",
     start: Victim | None = None,
+    authentic: Examples | None = None,
 ) -> Path:
     """Train a victim; run again to resume.
 
@@ -47,6 +50,7 @@ def train(
             weights' label.
         run: the weights become ``<victim>-<size>.safetensors`` in its folder.
         start: a victim of the same class and size whose weights training starts from.
+        authentic: more validation images, for a recipe that calibrates.
 
     Returns:
         the path of the weights.
@@ -56,18 +60,22 @@ def train(
     """
     task = VictimTask(victim_class, size, recipe, source, device=device, start=start)
     victim = task.objective.victim
-    return fit(
-        task,
-        at_working_size(training, victim),
-        at_working_size(validation, victim),
-        run,
-    )
+    validation = at_working_size(validation, victim)
+    if recipe.calibrate:
+        more = [at_working_size(authentic, victim)] if authentic else []
+        task.calibration = joined(validation, *more)
+    return fit(task, at_working_size(training, victim), validation, run)
 
 
 class VictimTask(Task):
-    """A victim's network, trained by one of its objectives and, beside it, noise guidance."""
+    """A victim's network, trained by one of its objectives and, beside it, noise guidance.
+
+    Attributes:
+        calibration: images to calibrate the trained network on; None where it stays as it is.
+    """
 
     recipe: Recipe
+    calibration: Examples | None = None
 
     def __init__(
         self,
@@ -81,6 +89,8 @@ class VictimTask(Task):
     ) -> None:
         self.victim_class, self.size, self.recipe = victim_class, size, recipe
         self.source, self.start = source, start
+        if recipe.calibrate:
+            check_can_be_calibrated(victim_class)
         self.file = f"{victim_class.name}-{size}"
         parts = [victim_class.name, size, source["content_sha256"], recipe.model_dump_json()]
         self.key = key_of(*parts, *([start.weights.sha256] if start else []))
@@ -174,6 +184,16 @@ class VictimTask(Task):
 
     def _ended(self, curve: Sequence[Epoch]) -> list[Epoch]:
         return [epoch for epoch in curve if self.objective.may_end(epoch.epoch)]
+
+    def finish(
+        self, state: Mapping[str, Tensor], progress: CountProgress
+    ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+        if self.calibration is None:
+            return state, {}
+        network = self.network.eval()
+        network.load_state_dict(state)
+        chosen = calibrate(self._victim(network), self.calibration, progress)
+        return network.state_dict(), {"calibration": asdict(chosen)}
 
     def card(self, best: Epoch) -> dict[str, Any]:
         return {

@@ -29,6 +29,7 @@ class CoDE(Victim):
         "a3c": "advbench.victims.code.objective:ActorCritic",
         "rollout": "advbench.victims.code.objective:SupervisedRollout",
     }
+    output_bias: ClassVar[str] = "mu.7.bias"
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {
         "small": {"epochs": 36},
         "full": {"epochs": 100, "crop": 512, "learning_rate": 1e-4},

@@ -22,6 +22,7 @@ class HDFNet(Victim):
         "maps": "advbench.victims.hdfnet.objective:ThreeMaps",
         "plain": PLAIN_OBJECTIVE,
     }
+    output_bias: ClassVar[str] = "head_1.bias"
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {
         "small": {"epochs": 16, "crop": SIDE, "batch": 4},
         "full": {

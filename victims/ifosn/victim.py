@@ -22,6 +22,7 @@ class IFOSN(Victim):
         "osn": "advbench.victims.ifosn.objective:SocialNetwork",
         "plain": PLAIN_OBJECTIVE,
     }
+    output_bias: ClassVar[str] = "final.0.bias"
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {
         "small": {"epochs": 75},
         "full": {"crop": 256, "batch": 16, "learning_rate": 1e-4},

@@ -22,6 +22,7 @@ class MVSSNet(Victim):
         "edges": "advbench.victims.mvssnet.objective:RegionsAndEdges",
         "plain": PLAIN_OBJECTIVE,
     }
+    output_bias: ClassVar[str] = "head.out.1.bias"
     recipes: ClassVar[dict[Size, dict[str, Any]]] = {
         "small": {"epochs": 50},
         "full": {"epochs": 200, "crop": 512, "learning_rate": 1e-4, "weight_decay": 0.05},

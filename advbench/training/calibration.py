@@ -1,0 +1,97 @@
+"""Choose the operating point of a trained victim: how much is marked at its threshold."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from advbench.errors import AdvbenchError
+from advbench.images import to_tensor, to_unit
+from advbench.progress import CountProgress
+from advbench.training.data import Examples
+from advbench.training.validation import pixel_f1
+from advbench.victims.base import Victim
+
+# Shifts that are tried, in logits, the smallest first: of equals it is kept. Then, beside the best:
+COARSE = sorted((step / 2 for step in range(-6, 7)), key=abs)
+FINE = (-0.25, 0.25)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Say what a shift of the output's bias gives.
+
+    Attributes:
+        shift: added to the bias.
+        val_f1: mean F1 of the forged images.
+        val_marked: mean share of the pixels that are marked on authentic images; 0 without any.
+    """
+
+    shift: float
+    val_f1: float
+    val_marked: float
+
+    @property
+    def worth(self) -> float:
+        """F1 less what is marked by mistake."""
+        return self.val_f1 - self.val_marked
+
+
+def check_can_be_calibrated(victim: type[Victim]) -> None:
+    """Check that a victim names the bias of its output.
+
+    Raises:
+        AdvbenchError: it names none.
+    """
+    if not victim.output_bias:
+        raise AdvbenchError(
+            f"--set calibrate=true: {victim.name} names no output_bias; set that attribute of "
+            f"{victim.__name__} to the name of the parameter, or leave calibrate out"
+        )
+
+
+@torch.no_grad()
+def calibrate(
+    victim: Victim,
+    examples: Examples,
+    progress: CountProgress = lambda done, total: None,
+) -> OperatingPoint:
+    """Shift the bias of the victim's output to where F1 less false alarms is highest.
+
+    Shifts of up to 3 logits are tried in steps of 0.5, then 0.25 to both sides of the best. The
+    network is left at the best one.
+
+    Args:
+        examples: forged and authentic images at the victim's working size.
+        progress: of the passes.
+    """
+    bias = victim.network.get_parameter(victim.output_bias)
+    start = bias.detach().clone()
+    passes = itertools.count(1)
+    every = (len(COARSE) + len(FINE)) * len(examples.names)
+
+    def at(shift: float) -> OperatingPoint:
+        bias.copy_(start + shift)
+        scores, marked = [], []
+        for number in range(len(examples.names)):
+            pixels, truth = examples.load(number)
+            image = to_unit(to_tensor(pixels).to(victim.device))
+            if truth.any():
+                scores.append(pixel_f1(victim, image, truth))
+            else:
+                forged = victim.probabilities(image) > victim.threshold
+                marked.append(float(forged.float().mean()))
+            progress(next(passes), every)
+        return OperatingPoint(shift, float(np.mean(scores or [0])), float(np.mean(marked or [0])))
+
+    best = max((at(shift) for shift in COARSE), key=_worth)
+    best = max((best, *(at(best.shift + step) for step in FINE)), key=_worth)
+    bias.copy_(start + best.shift)
+    return best
+
+
+def _worth(point: OperatingPoint) -> float:
+    return point.worth
