@@ -283,8 +283,9 @@ def _sha256(lines: Sequence[str]) -> str:
 
 def _not_ranked(row: dict[str, Any]) -> str:
     """Say why a row that can be compared has no rank; empty where it has one."""
-    low = row["worst_mcc"] if math.isnan(row["worst_mcc_low"]) else row["worst_mcc_low"]
-    if not round(low, _DIGITS) > FLOOR:
+    if math.isnan(row["worst_mcc_low"]):
+        return "no interval: fewer than two source photographs"
+    if not round(row["worst_mcc_low"], _DIGITS) > FLOOR:
         return "not told apart from a map that knows nothing"
     if row["gates"].startswith(Verdict.FAIL):
         return "a gate fails"
@@ -298,8 +299,7 @@ def _place(row: dict[str, Any]) -> tuple[bool, bool, float]:
 
 
 def _rank(rows: Sequence[dict[str, Any]]) -> None:
-    """One more than the number of rows whose intervals lie wholly above; without intervals, as
-    from one photograph, nothing does."""
+    """One more than the number of rows whose intervals lie wholly above."""
     ranked = [row for row in rows if not row["note"]]
     for row in ranked:
         high = round(row["worst_mcc_high"], _DIGITS)

@@ -177,10 +177,10 @@ def test_overlapping_intervals_share_a_rank(records):
     assert [first.lead, first.lead_low, first.lead_high] == pytest.approx([0.001] * 3)
 
 
-def test_one_photograph_separates_nothing(records):
+def test_one_photograph_gives_no_interval_and_so_no_rank(records):
     board = leaderboard(records.assign(source_group="one"))
-    assert set(ranks(board).values()) == {1}
-    assert board.worst_mcc_low.isna().all()
+    assert not ranks(board)
+    assert set(board[board.complete].note) == {"no interval: fewer than two source photographs"}
 
 
 def test_a_map_that_marks_everything_has_no_rank(records):
