@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         generate,
         leaderboard,
         train_ansm,
+        train_relocalise,
         train_victim,
     )
     from advbench.attacks.base import Attack
@@ -50,6 +51,7 @@ __all__ = [
     "load_victim",
     "open_dataset",
     "train_ansm",
+    "train_relocalise",
     "train_victim",
     "wrap",
 ]
@@ -62,7 +64,11 @@ _LAZY = {
     "Evaluation": "advbench.evaluation",
     "Victim": "advbench.victims.base",
     **dict.fromkeys(
-        ("evaluate", "generate", "leaderboard", "train_ansm", "train_victim"), "advbench.api"
+        (
+            *("evaluate", "generate", "leaderboard"),
+            *("train_ansm", "train_relocalise", "train_victim"),
+        ),
+        "advbench.api",
     ),
 }
 

@@ -20,6 +20,7 @@ from advbench.pipelines.config import (
     EvaluateConfig,
     GenerateConfig,
     TrainAnsmConfig,
+    TrainRelocaliseConfig,
     TrainVictimConfig,
     VictimChoice,
     spread,
@@ -167,6 +168,20 @@ def train_ansm(name: str, *, quiet: bool = False, **options: Any) -> Path:
     config = TrainAnsmConfig.parse("train_ansm", {"victim": name, **options})
     with Progress(quiet) as progress:
         return train_verbs.train_ansm_for(config, progress)
+
+
+def train_relocalise(name: str, *, quiet: bool = False, **options: Any) -> Path:
+    """Train the control ``relocalise`` for a victim; the path of the weights.
+
+    Args:
+        options: fields of :class:`~advbench.pipelines.config.TrainRelocaliseConfig`.
+
+    Raises:
+        AdvbenchError: a name, field or dataset that does not serve.
+    """
+    config = TrainRelocaliseConfig.parse("train_relocalise", {"victim": name, **options})
+    with Progress(quiet) as progress:
+        return train_verbs.train_relocalise_for(config, progress)
 
 
 def leaderboard(out: str | Path = OUT) -> dict[str, pd.DataFrame]:

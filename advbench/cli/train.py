@@ -27,20 +27,45 @@ if TYPE_CHECKING:
     from advbench.pipelines.config import TrainingConfig
 
 C = TypeVar("C", bound="TrainingConfig")
+F = TypeVar("F", bound=Callable[..., Any])
 
-fresh_option = click.option(
-    "--fresh",
-    type=click.IntRange(min=1),
-    help="Train on so many forgeries made anew for each epoch, not on the training split.",
-)
-photographs_option = click.option(
-    "--photographs",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Make them from the Debian packages of 'open' as well; see dataset build --help.",
-)
-log_option = several(
-    "--log", help="Tell each epoch to tensorboard or wandb, where they are installed."
-)
+
+def training_options(folder: str) -> Callable[[F], F]:
+    """Add the options that every training has; the command gets them as ``shared``.
+
+    Args:
+        folder: what the folder of the run is called without ``--to``.
+    """
+    options = (
+        named("--dataset", default="builtin", show_default=True, help="Name or folder."),
+        click.option(
+            "--to", type=UserPath(file_okay=False), help=f"Folder of the run [runs/{folder}]."
+        ),
+        click.option(
+            "--fresh",
+            type=click.IntRange(min=1),
+            help="Train on so many forgeries made anew for each epoch, not on the training split.",
+        ),
+        click.option(
+            "--photographs",
+            type=click.Path(path_type=Path, file_okay=False, exists=True),
+            help="Make them from the Debian packages of 'open' as well; see dataset build --help.",
+        ),
+        click.option(
+            "--set", "recipe", multiple=True, metavar="KEY=VALUE", help="A field of the recipe."
+        ),
+        several("--log", help="Tell each epoch to tensorboard or wandb, where they are installed."),
+        device_option,
+        out_option,
+        plugin_option,
+    )
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 @click.group(cls=Group)
@@ -51,34 +76,9 @@ def train() -> None:
 @train.command()
 @click.argument("name")
 @click.option("--size", type=click.Choice(["small", "full"]), default="small", show_default=True)
-@named("--dataset", default="builtin", show_default=True, help="Name or folder.")
-@click.option(
-    "--to",
-    type=UserPath(file_okay=False),
-    help="Folder of the run [runs/NAME-SIZE-DATASET].",
-)
 @click.option("--start", metavar="PATH", help="Weights to start from: a checkpoint, or 'builtin'.")
-@fresh_option
-@photographs_option
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
-@log_option
-@device_option
-@out_option
-@plugin_option
-def victim(
-    name: str,
-    size: Any,
-    dataset: str,
-    to: Path | None,
-    *,
-    start: str | None,
-    fresh: int | None,
-    photographs: Path | None,
-    pairs: tuple[str, ...],
-    log: tuple[str, ...],
-    device: str,
-    out: Path,
-) -> None:
+@training_options("NAME-SIZE-DATASET")
+def victim(name: str, size: Any, start: str | None, **shared: Any) -> None:
     """Train victim NAME on a dataset's training split; the best validation F1 is kept.
 
     Run the same command again to resume after the last finished epoch.
@@ -91,22 +91,8 @@ def victim(
     from advbench.pipelines.config import TrainVictimConfig
     from advbench.pipelines.train_verbs import train_victim
 
-    config = TrainVictimConfig.parse(
-        "train victim",
-        {
-            "victim": name,
-            "size": size,
-            "dataset": dataset,
-            "to": to,
-            "start": start,
-            "fresh": fresh,
-            "photographs": photographs,
-            "recipe": parse_settings(pairs),
-            "log": log,
-            "device": device,
-            "out": out,
-        },
-    )
+    own = {"victim": name, "size": size, "start": start}
+    config = TrainVictimConfig.parse("train victim", own | _parsed(shared))
     _run(train_victim, config, "--weights")
 
 
@@ -117,41 +103,22 @@ def victim(
     "--victim-size", type=click.Choice(["small", "full"]), help="[small for built-in weights]"
 )
 @weights_option
-@named("--dataset", default="builtin", show_default=True, help="Name or folder.")
-@click.option(
-    "--to",
-    type=UserPath(file_okay=False),
-    help="Folder of the run [runs/ansm-NAME-SIZE-DATASET].",
-)
 @click.option(
     "--start",
     metavar="PATH",
     help="ANSM weights to start from: a file, or the victim whose shipped ones they are.",
 )
-@fresh_option
-@photographs_option
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
-@log_option
 @limit_option
-@device_option
-@out_option
-@plugin_option
+@training_options("ansm-NAME-SIZE-DATASET")
 def ansm(
     name: str,
     size: Any,
     victim_size: Any,
     weights: str | None,
     *,
-    dataset: str,
-    to: Path | None,
     start: str | None,
-    fresh: int | None,
-    photographs: Path | None,
-    pairs: tuple[str, ...],
-    log: tuple[str, ...],
     limit: int | None,
-    device: str,
-    out: Path,
+    **shared: Any,
 ) -> None:
     """Train ANSM for one victim, on FGSM images of a dataset's training split.
 
@@ -168,24 +135,9 @@ def ansm(
     from advbench.pipelines.config import TrainAnsmConfig
     from advbench.pipelines.train_verbs import train_ansm_for
 
-    config = TrainAnsmConfig.parse(
-        "train ansm",
-        {
-            "victim": name,
-            "choice": {"size": victim_size, "weights": weights or "builtin"},
-            "size": size,
-            "dataset": dataset,
-            "to": to,
-            "start": start,
-            "fresh": fresh,
-            "photographs": photographs,
-            "recipe": parse_settings(pairs),
-            "log": log,
-            "limit": limit,
-            "device": device,
-            "out": out,
-        },
-    )
+    choice = {"size": victim_size, "weights": weights or "builtin"}
+    own = {"victim": name, "choice": choice, "size": size, "start": start, "limit": limit}
+    config = TrainAnsmConfig.parse("train ansm", own | _parsed(shared))
     defense = "ansm-multi" if config.recipe.get("noise") == "several" else "ansm"
     _run(train_ansm_for, config, f"evaluate --defense {defense} --ansm-weights")
 
@@ -197,33 +149,9 @@ def ansm(
 )
 @weights_option
 @named("--localizer", help="The victim whose map is drawn [mvssnet; ifosn before mvssnet].")
-@named("--dataset", default="builtin", show_default=True, help="Name or folder.")
-@click.option(
-    "--to",
-    type=UserPath(file_okay=False),
-    help="Folder of the run [runs/relocalise-NAME-SIZE-DATASET].",
-)
-@fresh_option
-@photographs_option
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A field of the recipe.")
-@log_option
-@device_option
-@out_option
-@plugin_option
+@training_options("relocalise-NAME-SIZE-DATASET")
 def relocalise(
-    name: str,
-    victim_size: Any,
-    weights: str | None,
-    localizer: str | None,
-    *,
-    dataset: str,
-    to: Path | None,
-    fresh: int | None,
-    photographs: Path | None,
-    pairs: tuple[str, ...],
-    log: tuple[str, ...],
-    device: str,
-    out: Path,
+    name: str, victim_size: Any, weights: str | None, localizer: str | None, **shared: Any
 ) -> None:
     """Train a control for one victim: no defense, but another localizer's map drawn for it.
 
@@ -236,23 +164,14 @@ def relocalise(
     from advbench.pipelines.config import TrainRelocaliseConfig
     from advbench.pipelines.train_verbs import train_relocalise_for
 
-    config = TrainRelocaliseConfig.parse(
-        "train relocalise",
-        {
-            "victim": name,
-            "choice": {"size": victim_size, "weights": weights or "builtin"},
-            "localizer": localizer,
-            "dataset": dataset,
-            "to": to,
-            "fresh": fresh,
-            "photographs": photographs,
-            "recipe": parse_settings(pairs),
-            "log": log,
-            "device": device,
-            "out": out,
-        },
-    )
+    choice = {"size": victim_size, "weights": weights or "builtin"}
+    own = {"victim": name, "choice": choice, "localizer": localizer}
+    config = TrainRelocaliseConfig.parse("train relocalise", own | _parsed(shared))
     _run(train_relocalise_for, config, "evaluate --defense relocalise --relocalise-weights")
+
+
+def _parsed(shared: dict[str, Any]) -> dict[str, Any]:
+    return shared | {"recipe": parse_settings(shared["recipe"])}
 
 
 def _run(training: Callable[[C, Progress, Processes], Path], config: C, use: str) -> None:

@@ -23,7 +23,8 @@ from advbench.errors import AdvbenchError
 from advbench.pipelines import generate
 from advbench.pipelines.attack_and_score import attack_and_score
 from advbench.pipelines.provenance import victim_identity
-from advbench.pipelines.train_ansm import content_of, train_ansm
+from advbench.pipelines.train import content_of
+from advbench.pipelines.train_ansm import train_ansm
 from advbench.progress import TaskProgress
 from advbench.registry import ATTACKS
 from advbench.scores.published import beside_published

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from advbench.datasets.dataset import Dataset
 from advbench.datasets.manifest import Row
@@ -100,6 +104,49 @@ def rows_to_train_with(
         if not chosen:
             raise AdvbenchError(f"dataset {dataset.id} has no {split} split to train with")
     return rows, held_out
+
+
+def source_of(
+    dataset: Dataset,
+    rows: Sequence[Row],
+    held_out: Sequence[Row],
+    *,
+    fresh: int,
+    photographs: Path | None,
+) -> dict[str, Any]:
+    """Describe what a defense is trained on, for its card.
+
+    Args:
+        rows, held_out, fresh: as of :func:`rows_to_train_with`.
+        photographs: as in :func:`train_victim`.
+    """
+    content = content_of([*rows, *held_out])
+    return {
+        "id": dataset.id,
+        "version": dataset.info.version,
+        "training_images": f"{fresh} fresh ones an epoch" if fresh else len(rows),
+        "content_sha256": content + (photographs_sha256(photographs) if fresh else ""),
+    }
+
+
+def content_of(rows: Sequence[Row]) -> str:
+    """Hash of images and masks, and of what they are called."""
+    lines = "".join(f"{row.sample_id},{row.pixels_sha256},{row.maskbits_sha256}\n" for row in rows)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def try_crop(victim: Victim, side: int) -> None:
+    """Check, before what takes a while, that the victim takes a crop.
+
+    Raises:
+        AdvbenchError: the victim takes no image of this side.
+    """
+    try:
+        with torch.inference_mode():
+            victim.logits(torch.zeros(1, 3, side, side, device=victim.device))
+    except AdvbenchError as error:
+        hint = f"; give --set crop={victim.working_side}" if victim.working_side else ""
+        raise AdvbenchError(f"--set crop={side}: {error}{hint}") from error
 
 
 def examples(dataset: Dataset, rows: list[Row]) -> Examples:

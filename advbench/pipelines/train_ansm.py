@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from advbench.attacks.fgsm import FGSM
 from advbench.datasets.dataset import Dataset
-from advbench.datasets.manifest import Row
 from advbench.defenses.ansm import training
 from advbench.defenses.ansm.network import Size
 from advbench.defenses.ansm.recipe import AnsmRecipe
 from advbench.errors import AdvbenchError
 from advbench.images import Image, Mask, pixels_sha256, to_tensor
-from advbench.pipelines.fresh import fresh_forgeries, open_validation, photographs_sha256
+from advbench.pipelines.fresh import fresh_forgeries, open_validation
 from advbench.pipelines.provenance import victim_identity
-from advbench.pipelines.train import examples, rows_to_train_with
+from advbench.pipelines.train import examples, rows_to_train_with, source_of, try_crop
 from advbench.progress import CountProgress
 from advbench.shards.reader import Shard
 from advbench.shards.store import ShardStore
@@ -67,13 +64,8 @@ def train_ansm(
     rows, held_out = rows_to_train_with(dataset, fresh, label=1, limit=limit)
     try_crop(victim, recipe.crop)
     attack = FGSM.create(eps=(recipe.eps,))
-    source: dict[str, Any] = {
-        "id": dataset.id,
-        "version": dataset.info.version,
-        "training_images": f"{fresh} fresh ones an epoch" if fresh else len(rows),
-        "attack": attack.variant_spec(recipe.eps),
-        "content_sha256": content_of([*rows, *held_out]),
-    }
+    source = source_of(dataset, rows, held_out, fresh=fresh, photographs=photographs)
+    source["attack"] = attack.variant_spec(recipe.eps)
     more = [open_validation(photographs)] if fresh and photographs else []
     validation = at_working_size(joined(examples(dataset, held_out), *more), victim)
     originals = at_working_size(examples(dataset, rows), victim)
@@ -84,7 +76,6 @@ def train_ansm(
     learnt: Examples | FreshExamples = _pairs(originals, adversarial) if stored else originals
     if fresh:
         learnt = at_working_size(fresh_forgeries(fresh, photographs, recipe.seed), victim)
-        source["content_sha256"] += photographs_sha256(photographs)
     return training.train(
         victim,
         size,
@@ -96,26 +87,6 @@ def train_ansm(
         start=start,
         after=after,
     )
-
-
-def try_crop(victim: Victim, side: int) -> None:
-    """Check, before what takes a while, that the victim takes a crop.
-
-    Raises:
-        AdvbenchError: the victim takes no image of this side.
-    """
-    try:
-        with torch.inference_mode():
-            victim.logits(torch.zeros(1, 3, side, side, device=victim.device))
-    except AdvbenchError as error:
-        hint = f"; give --set crop={victim.working_side}" if victim.working_side else ""
-        raise AdvbenchError(f"--set crop={side}: {error}{hint}") from error
-
-
-def content_of(rows: Sequence[Row]) -> str:
-    """Hash of images and masks, and of what they are called."""
-    lines = "".join(f"{row.sample_id},{row.pixels_sha256},{row.maskbits_sha256}\n" for row in rows)
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _stored(

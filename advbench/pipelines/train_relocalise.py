@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from advbench.datasets.dataset import Dataset
 from advbench.defenses.relocalise.training import RelocaliseRecipe, RelocaliseTask, marked_by
-from advbench.pipelines.fresh import fresh_forgeries, photographs_sha256
-from advbench.pipelines.train import examples, rows_to_train_with
-from advbench.pipelines.train_ansm import content_of, try_crop
+from advbench.pipelines.fresh import fresh_forgeries
+from advbench.pipelines.train import examples, rows_to_train_with, source_of, try_crop
 from advbench.training.data import Examples, FreshExamples, at_working_size, changed
 from advbench.training.loop import TrainingRun, fit
 from advbench.victims.base import Victim
@@ -36,16 +34,10 @@ def train_relocalise(
     """
     rows, held_out = rows_to_train_with(dataset, fresh)
     try_crop(victim, recipe.crop)
-    source: dict[str, Any] = {
-        "id": dataset.id,
-        "version": dataset.info.version,
-        "training_images": f"{fresh} fresh ones an epoch" if fresh else len(rows),
-        "content_sha256": content_of([*rows, *held_out]),
-    }
+    source = source_of(dataset, rows, held_out, fresh=fresh, photographs=photographs)
     learnt: Examples | FreshExamples = examples(dataset, rows)
     if fresh:
         learnt = fresh_forgeries(fresh, photographs, recipe.seed)
-        source["content_sha256"] += photographs_sha256(photographs)
     mark = marked_by(localizer)
     return fit(
         RelocaliseTask(victim, localizer, recipe, source),
