@@ -65,15 +65,14 @@ def report(
     """
     from advbench.datasets.builtin.editions import recorded_name
     from advbench.inference.devices import torch_device
+    from advbench.pipelines.config import with_networks
     from advbench.pipelines.verbs import load_identified
-    from advbench.registry import DEFENSES
     from advbench.report.build import ReportJob, build
 
-    given = (DEFENSES.get("ansm").create(weights=tuple(ansm_weights)),) if ansm_weights else ()
     where = torch_device(device)
     datasets = [recorded_name(name) for name in dataset]
     page = to or out / "report" / "index.html"
-    job = ReportJob(out, page, datasets, victim, megabytes, given)
+    job = ReportJob(out, page, datasets, victim, megabytes, with_networks(ansm_weights))
     made = build(job, (lambda i: load_identified(i, weights, where)) if maps else None)
     if as_json:
         found = {"path": str(made.path), "bytes": made.bytes, "records": made.records}

@@ -100,18 +100,17 @@ def check(
     again = None
     if rerun:
         from advbench.inference.devices import torch_device
+        from advbench.pipelines.config import with_networks
         from advbench.pipelines.verbs import load_identified
-        from advbench.registry import DEFENSES
         from advbench.submissions.rerun import rerun as score_again
 
-        given = [DEFENSES.get("ansm").create(weights=tuple(ansm_weights))] if ansm_weights else []
         where = torch_device(device)
         again = score_again(
             checked,
             out,
             rerun,
             lambda identity: load_identified(identity, weights, where),
-            given=given,
+            given=with_networks(ansm_weights),
             seed=seed,
         )
     _tell(archive, checked, None if again is None else len(again), as_json)

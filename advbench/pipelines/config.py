@@ -31,6 +31,11 @@ FILES = {"ansm": "weights", "ansm-multi": "weights", "relocalise": "writers"}
 OF_ANSM = tuple(name for name, field in FILES.items() if field == "weights")
 
 
+def with_networks(files: Sequence[str]) -> tuple[Defense, ...]:
+    """Build each defense that ``--ansm-weights`` may hold networks of; none without files."""
+    return tuple(DEFENSES.get(name).create(weights=files) for name in OF_ANSM if files)
+
+
 class VictimChoice(Config):
     """Choose a network of a victim.
 

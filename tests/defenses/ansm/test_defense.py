@@ -17,6 +17,8 @@ from advbench.defenses.ansm import files
 from advbench.defenses.ansm.defense import ANSM, MultiANSM
 from advbench.defenses.ansm.network import SIZES, AnsmNetwork
 from advbench.errors import AdvbenchError
+from advbench.pipelines.config import with_networks
+from advbench.report.panels import recorded_cell
 
 from .toys import disturbed
 
@@ -143,6 +145,11 @@ def test_a_network_of_several_attacks_is_one_of_ansm_multi(folder, tmp_path, mon
         for given in (both, both[::-1], ()):
             spec = kind.create(weights=given).for_victim(ONE).variant_spec(None)
             assert spec == {"defense": kind.name, "weights_sha256": sha256}
+    # A user's files serve whichever of the two was recorded.
+    for kind, sha256 in expected.items():
+        specification = json.dumps({"defense": kind.name, "weights_sha256": sha256})
+        found = recorded_cell(specification, ONE, with_networks(both))
+        assert json.dumps(found.specification) == specification
     several, stored = (str(paths[f"toy-small{name}"]) for name in ("-multi", ""))
     assert "not of ansm, as its card says" in refusal(ANSM.create(weights=(several,)))
     text = refusal(MultiANSM.create(weights=(stored,)))
