@@ -317,3 +317,21 @@ def test_adapter_overhead(script, tmp_path):
     assert len(handles) > 50
     taken = sys.modules["timing"].turns(work, 3, lambda: float(done[0]))
     assert taken == {part: 3 * [len(handles)] for part in module.PARTS}
+
+
+def test_attack_strength(script):
+    rows = run(
+        script("attack_strength"),
+        *("--images", 1, "--eps", 2, "--attack", "noise", "--attack", "fgsm", "--attack", "bim"),
+    )
+    assert [(row["attack"], row["passes"]) for row in rows] == [
+        ("original", 0),
+        ("noise", 0),
+        ("fgsm", 1),
+        ("bim iterations=20", 20),
+        ("bim iterations=100", 100),
+        ("the strongest, image by image", ""),
+    ]
+    # Of one image the strongest is the row of the lowest sum.
+    sums = [row["f1_2"] + row["mcc_2"] for row in rows]
+    assert sums[-1] == min(sums[1:-1]) < sums[0]
