@@ -319,8 +319,8 @@ def test_adapter_overhead(script, tmp_path):
     assert taken == {part: 3 * [len(handles)] for part in module.PARTS}
 
 
-def test_attack_strength(script, monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
+@pytest.mark.usefixtures("_beside")
+def test_attack_strength(script):
     rows = run(
         script("attack_strength"),
         *("--images", 1, "--eps", 2, "--attack", "noise", "--attack", "fgsm", "--attack", "bim"),
