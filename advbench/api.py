@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from torch import nn
@@ -20,6 +20,7 @@ from advbench.pipelines.config import (
     EvaluateConfig,
     GenerateConfig,
     TrainAnsmConfig,
+    TrainingConfig,
     TrainRelocaliseConfig,
     TrainVictimConfig,
     VictimChoice,
@@ -31,6 +32,7 @@ from advbench.scores import leaderboard as ranking
 from advbench.scores.records import read_records
 from advbench.victims.base import Victim
 
+C = TypeVar("C", bound=TrainingConfig)
 Victims = str | Victim | Iterable[str | Victim]
 Attacks = str | Attack | Iterable[str | Attack] | Mapping[str, dict[str, Any]]
 Defenses = str | Defense | Iterable[str | Defense] | Mapping[str, dict[str, Any]]
@@ -152,8 +154,7 @@ def train_victim(name: str, *, quiet: bool = False, **options: Any) -> Path:
         AdvbenchError: a name, field or dataset that does not serve.
     """
     config = TrainVictimConfig.parse("train_victim", {"victim": name, **options})
-    with Progress(quiet) as progress:
-        return train_verbs.train_victim(config, progress)
+    return _trained(train_verbs.train_victim, config, quiet)
 
 
 def train_ansm(name: str, *, quiet: bool = False, **options: Any) -> Path:
@@ -166,8 +167,7 @@ def train_ansm(name: str, *, quiet: bool = False, **options: Any) -> Path:
         AdvbenchError: a name, field or dataset that does not serve.
     """
     config = TrainAnsmConfig.parse("train_ansm", {"victim": name, **options})
-    with Progress(quiet) as progress:
-        return train_verbs.train_ansm_for(config, progress)
+    return _trained(train_verbs.train_ansm_for, config, quiet)
 
 
 def train_relocalise(name: str, *, quiet: bool = False, **options: Any) -> Path:
@@ -180,8 +180,12 @@ def train_relocalise(name: str, *, quiet: bool = False, **options: Any) -> Path:
         AdvbenchError: a name, field or dataset that does not serve.
     """
     config = TrainRelocaliseConfig.parse("train_relocalise", {"victim": name, **options})
+    return _trained(train_verbs.train_relocalise_for, config, quiet)
+
+
+def _trained(verb: Callable[[C, Progress], Path], config: C, quiet: bool) -> Path:
     with Progress(quiet) as progress:
-        return train_verbs.train_relocalise_for(config, progress)
+        return verb(config, progress)
 
 
 def leaderboard(out: str | Path = OUT) -> dict[str, pd.DataFrame]:

@@ -42,13 +42,9 @@ def train_victim(
         AdvbenchError: an unknown name or field, no training or no validation split, weights that
             do not fit.
     """
-    _photographs_need_fresh(config)
-    check_loggers(config.log)
-    feedback = feedback or Silent()
+    feedback, processes, device = _begun(config, feedback, processes)
     cls = VICTIMS.get(config.victim)
     recipe = Recipe.parse("recipe", cls.recipes.get(config.size, {}) | config.recipe)
-    processes = processes or Processes()
-    device = processes.device or torch_device(config.device)
     start = (
         cls.load(size=config.size, weights=config.start, device=device) if config.start else None
     )
@@ -83,11 +79,7 @@ def train_ansm_for(
     Raises:
         AdvbenchError: as :func:`train_victim`.
     """
-    _photographs_need_fresh(config)
-    check_loggers(config.log)
-    feedback = feedback or Silent()
-    processes = processes or Processes()
-    device = processes.device or torch_device(config.device)
+    feedback, processes, device = _begun(config, feedback, processes)
     victim = config.choice.load(config.victim, device)
     recipe = AnsmRecipe.parse("recipe", preset(config.victim, victim.size) | config.recipe)
     size = config.size or victim.size
@@ -129,11 +121,7 @@ def train_relocalise_for(
     Raises:
         AdvbenchError: as :func:`train_victim`, or the localizer is the victim or is not shipped.
     """
-    _photographs_need_fresh(config)
-    check_loggers(config.log)
-    feedback = feedback or Silent()
-    processes = processes or Processes()
-    device = processes.device or torch_device(config.device)
+    feedback, processes, device = _begun(config, feedback, processes)
     victim = config.choice.load(config.victim, device)
     localizer = _localizer(config, victim)
     sides = {key: side for key, side in preset(victim.name, victim.size).items() if key == "crop"}
@@ -168,9 +156,15 @@ def _localizer(config: TrainRelocaliseConfig, victim: Victim) -> Victim:
     return localizer
 
 
-def _photographs_need_fresh(config: TrainingConfig) -> None:
+def _begun(
+    config: TrainingConfig, feedback: Feedback | None, processes: Processes | None
+) -> tuple[Feedback, Processes, str]:
+    """Check what every training is given, and fill in what was left out; with its device."""
     if config.photographs and not config.fresh:
         raise AdvbenchError("--photographs is an option of --fresh; add --fresh 600")
+    check_loggers(config.log)
+    processes = processes or Processes()
+    return feedback or Silent(), processes, processes.device or torch_device(config.device)
 
 
 @contextmanager
