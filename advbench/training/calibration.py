@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,10 @@ from advbench.training.data import Examples
 from advbench.training.validation import pixel_f1
 from advbench.victims.base import Victim
 
-# Shifts that are tried, in logits, the smallest first: of equals it is kept. Then, beside the best:
-COARSE = sorted((step / 2 for step in range(-6, 7)), key=abs)
-FINE = (-0.25, 0.25)
+STEP = 0.5
+# The smallest first: of equals it is kept.
+COARSE = sorted((STEP * step for step in range(-6, 7)), key=abs)
+FINE = (-STEP / 2, STEP / 2)
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def calibrate(
 ) -> OperatingPoint:
     """Shift the bias of the victim's output to where F1 less false alarms is highest.
 
-    Shifts of up to 3 logits are tried in steps of 0.5, then 0.25 to both sides of the best. The
-    network is left at the best one.
+    Shifts of up to 3 logits are tried in steps of 0.5, further ones while they are better, then
+    0.25 to both sides of the best. The network is left at the best one.
 
     Args:
         examples: forged and authentic images at the victim's working size.
@@ -84,10 +86,16 @@ def calibrate(
             else:
                 forged = victim.probabilities(image) > victim.threshold
                 marked.append(float(forged.float().mean()))
-            progress(next(passes), every)
+            done = next(passes)
+            progress(done, max(done, every))
         return OperatingPoint(shift, float(np.mean(scores or [0])), float(np.mean(marked or [0])))
 
     best = max((at(shift) for shift in COARSE), key=_worth)
+    while abs(best.shift) >= COARSE[-1]:
+        further = at(best.shift + math.copysign(STEP, best.shift))
+        if further.worth <= best.worth:
+            break
+        best = further
     best = max((best, *(at(best.shift + step) for step in FINE)), key=_worth)
     bias.copy_(start + best.shift)
     return best

@@ -73,6 +73,17 @@ def test_a_bias_too_high_or_too_low_is_put_between_forged_and_authentic_levels(b
     assert (point.val_f1, point.val_marked) == (1, 0)
 
 
+def test_it_looks_further_than_three_logits_while_that_is_better():
+    """Beside the square of level 62 lie columns of levels 20 to 51, fewer of which are marked the
+    lower the bias; from -5.1 on none is, and the square still is at -6."""
+    image = np.repeat(np.arange(20, 52, dtype=np.uint8)[None, :, None], 32, 0).repeat(3, 2)
+    mask = np.zeros((32, 32), bool)
+    mask[8:24, 8:24] = True
+    image[mask] = 62
+    point = calibrate(brightness(-1.0), Examples(["ramp"], lambda number: (image, mask)))
+    assert (point.shift, point.val_f1) == (-4.5, 1)
+
+
 def test_false_alarms_on_authentic_images_count_against_f1():
     """At -4.75 the square of level 50 alone is marked of the forged image, but an authentic image
     of level 60 whole; at -6.25 neither is."""
