@@ -353,6 +353,7 @@ SUITES = Registry(
     {
         "quick": Entry("", "every built-in attack and defense on four built-in images"),
         "leaderboard": Entry("", "all of it before four small victims: the committed leaderboard"),
+        "leaderboard-authentic": Entry("", "authentic images of it, attacked to be marked"),
         "paper": Entry("", "Table III of the ANSM paper: four datasets, four full-size victims"),
     },
 )

@@ -281,6 +281,11 @@ def test_performance_pages_are_of_the_tables(script, tmp_path, monkeypatch):
         assert (tmp_path / f"{page}.md").read_text(encoding="utf-8") == committed
 
 
+def test_the_page_of_adaptive_attacks_is_of_the_records(script):
+    ran = CliRunner().invoke(script("adaptive_page").main, ["--check"])
+    assert ran.exit_code == 0, ran.output
+
+
 @pytest.mark.usefixtures("_beside")
 def test_gpu_check(script):
     """Milliseconds become hours by the passes of the suite; what has no time is told."""
