@@ -110,12 +110,15 @@ class CellRecords:
     cell: Cell
 
     def key(self, sample_ids: tuple[str, ...], metrics: Collection[Metric] | None = None) -> str:
-        """Hash everything that decides the records of these images.
+        """Hash everything that decides the records of these images; shards of other images, which
+        may come later, are no part of it.
 
         Args:
             metrics: those of the optional ones that the records hold; the job's where None.
         """
-        entries = (*self.variant.entries, *self.originals)
+        names = set(sample_ids)
+        every = (*self.variant.entries, *self.originals)
+        entries = [entry for entry in every if not names.isdisjoint(entry.sample_ids)]
         parts: dict[str, object] = {
             "content": sorted(entry.content_sha256 for entry in entries),
             "samples": sample_ids,

@@ -192,6 +192,24 @@ def test_a_limit_leaves_what_was_scored(job, toy, out):
     assert len(read_records(out / "records")) == 100
 
 
+def test_scoring_images_that_came_later_leaves_what_was_scored(job, toy, small_dataset, tmp_path):
+    """As where a suite of authentic images follows one of forged ones with the same attack."""
+    rows = small_dataset.select("test", label=1)
+    attacks = [advbench.load_attack("bim", eps=2)]
+    job = replace(job, out=tmp_path / "grown")
+    known: set[str] = set()
+    for part in (rows[:2], rows[2:]):
+        generation = generate.GenerationJob(small_dataset, part, toy, attacks, job.out)
+        generate.generate(generation)
+        names = frozenset(row.sample_id for row in part)
+        counts = evaluate(replace(job, samples=names), lambda identity: toy)
+        assert counts.reused == 0
+        known |= names
+        assert set(read_records(job.out / "records").sample_id) == known
+    counts = evaluate(job, lambda identity: toy)
+    assert counts.scored == 0
+
+
 def test_nothing_to_evaluate_is_told(job, toy, tmp_path):
     with pytest.raises(AdvbenchError, match="advbench generate"):
         evaluate(replace(job, out=tmp_path / "empty"), lambda identity: toy)
