@@ -60,10 +60,7 @@ def test_a_csv_that_does_not_follow_is_refused(tmp_path, advbench_command):
         "leaderboard", "site", "--from", tmp_path / "boards", "--to", tmp_path / "site"
     )
     assert ran.code == 2
-    assert (
-        "builtin2.csv: does not follow from builtin2.parquet; build it again with"
-        in ran.err
-    )
+    assert "builtin2.csv: does not follow from builtin2.parquet; build it again with" in ran.err
 
 
 def test_nothing_to_show(tmp_path, advbench_command):
