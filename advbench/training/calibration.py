@@ -6,14 +6,13 @@ import itertools
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
-from advbench.images import to_tensor, to_unit
 from advbench.progress import CountProgress
 from advbench.training.data import Examples
-from advbench.training.validation import pixel_f1
+from advbench.training.validation import own_part, pixel_f1
 from advbench.victims.base import Victim
 
 STEP = 0.5
@@ -59,6 +58,7 @@ def check_can_be_calibrated(victim: type[Victim]) -> None:
 def calibrate(
     victim: Victim,
     examples: Examples,
+    processes: Processes,
     progress: CountProgress = lambda done, total: None,
 ) -> OperatingPoint:
     """Shift the bias of the victim's output to where F1 less false alarms is highest.
@@ -68,7 +68,8 @@ def calibrate(
 
     Args:
         examples: forged and authentic images at the victim's working size.
-        progress: of the passes.
+        processes: those that share the images out; all are left at the same shift.
+        progress: of the passes, counted as if each process made all of them.
     """
     bias = victim.network.get_parameter(victim.output_bias)
     start = bias.detach().clone()
@@ -77,18 +78,18 @@ def calibrate(
 
     def at(shift: float) -> OperatingPoint:
         bias.copy_(start + shift)
-        scores, marked = [], []
-        for number in range(len(examples.names)):
-            pixels, truth = examples.load(number)
-            image = to_unit(to_tensor(pixels).to(victim.device))
+        sums = torch.zeros(4, dtype=torch.float64, device=victim.device)
+        for image, truth in own_part(examples, processes, victim.device):
             if truth.any():
-                scores.append(pixel_f1(victim, image, truth))
+                sums[0] += pixel_f1(victim, image, truth)
+                sums[1] += 1
             else:
-                forged = victim.probabilities(image) > victim.threshold
-                marked.append(float(forged.float().mean()))
-            done = next(passes)
+                sums[2] += (victim.probabilities(image) > victim.threshold).double().mean()
+                sums[3] += 1
+            done = processes.count * next(passes)
             progress(done, max(done, every))
-        return OperatingPoint(shift, float(np.mean(scores or [0])), float(np.mean(marked or [0])))
+        f1, forged, marked, authentic = processes.total(sums).tolist()
+        return OperatingPoint(shift, f1 / max(forged, 1), marked / max(authentic, 1))
 
     best = max((at(shift) for shift in COARSE), key=_worth)
     while abs(best.shift) >= COARSE[-1]:

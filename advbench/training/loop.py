@@ -206,7 +206,7 @@ class _Trainer:
         path = self.checkpoint.folder / f"{self.task.file}.safetensors"
         best = self.task.best(self.curve)
         assert best is not None
-        state, finished = self.task.finish(self.best, finishing)
+        state, finished = self.task.finish(self.best, self.processes, finishing)
         card = self.task.card(best) | finished
         if self.processes.rank == 0:
             write_weights(path, state, card, self._lines())

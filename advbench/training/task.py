@@ -119,7 +119,7 @@ class Task(ABC):
         return False
 
     def finish(
-        self, state: Mapping[str, Tensor], progress: CountProgress
+        self, state: Mapping[str, Tensor], processes: Processes, progress: CountProgress
     ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
         """Change the best weights after the last epoch; what was done, for the card."""
         return state, {}

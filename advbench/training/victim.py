@@ -186,13 +186,13 @@ class VictimTask(Task):
         return [epoch for epoch in curve if self.objective.may_end(epoch.epoch)]
 
     def finish(
-        self, state: Mapping[str, Tensor], progress: CountProgress
+        self, state: Mapping[str, Tensor], processes: Processes, progress: CountProgress
     ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
         if self.calibration is None:
             return state, {}
         network = self.network.eval()
         network.load_state_dict(state)
-        chosen = calibrate(self._victim(network), self.calibration, progress)
+        chosen = calibrate(self._victim(network), self.calibration, processes, progress)
         return network.state_dict(), {"calibration": asdict(chosen)}
 
     def card(self, best: Epoch) -> dict[str, Any]:

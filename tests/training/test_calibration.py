@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from advbench.engines.processes import Processes
 from advbench.errors import AdvbenchError
 from advbench.registry import VICTIMS
 from advbench.training.calibration import calibrate
@@ -68,7 +69,7 @@ def test_a_bias_too_high_or_too_low_is_put_between_forged_and_authentic_levels(b
     """Logits are a tenth of the level plus the bias: 52 is to be marked and 48 not, so any bias
     between -5.2 and -4.8 is right."""
     victim = brightness(bias)
-    point = calibrate(victim, pictures(52, 48))
+    point = calibrate(victim, pictures(52, 48), Processes())
     assert float(victim.network.bias) == bias + point.shift == -5
     assert (point.val_f1, point.val_marked) == (1, 0)
 
@@ -80,18 +81,20 @@ def test_it_looks_further_than_three_logits_while_that_is_better():
     mask = np.zeros((32, 32), bool)
     mask[8:24, 8:24] = True
     image[mask] = 62
-    point = calibrate(brightness(-1.0), Examples(["ramp"], lambda number: (image, mask)))
+    point = calibrate(
+        brightness(-1.0), Examples(["ramp"], lambda number: (image, mask)), Processes()
+    )
     assert (point.shift, point.val_f1) == (-4.5, 1)
 
 
 def test_false_alarms_on_authentic_images_count_against_f1():
     """At -4.75 the square of level 50 alone is marked of the forged image, but an authentic image
     of level 60 whole; at -6.25 neither is."""
-    point = calibrate(brightness(-4.75), pictures(50, 46))
+    point = calibrate(brightness(-4.75), pictures(50, 46), Processes())
     assert (point.shift, point.worth) == (0, 1)
-    point = calibrate(brightness(-4.75), pictures(50, 46, authentic=60))
+    point = calibrate(brightness(-4.75), pictures(50, 46, authentic=60), Processes())
     assert (point.val_f1, point.val_marked, point.worth) == (1, 1, 0)
-    point = calibrate(brightness(-4.75), pictures(64, 46, authentic=60))
+    point = calibrate(brightness(-4.75), pictures(64, 46, authentic=60), Processes())
     assert (point.val_f1, point.val_marked, point.shift) == (1, 0, -1.5)
 
 
