@@ -59,7 +59,7 @@ def main(check: bool) -> None:
 
 
 def page(records: pd.DataFrame) -> str:
-    """The page as Markdown."""
+    """Write the page as Markdown."""
     forged = records[records.tp + records.fn > 0]
     authentic = records[records.tp + records.fn == 0]
     left = {threat: ansm_left(forged, threat) for threat in (STATIC, ADAPTIVE)}
@@ -84,7 +84,7 @@ def page(records: pd.DataFrame) -> str:
 
 
 def ansm_left(forged: pd.DataFrame, threat: str) -> str:
-    """RP under PGD with φ = 3 behind ANSM, victim by victim."""
+    """Compute RP under PGD with φ = 3 behind ANSM, victim by victim."""
     attacked = forged[(forged.attack == "pgd") & (forged.intensity == 3)]
     own = attacked[(attacked.defense == "ansm") & (attacked.threat == threat)]
     clean = forged[(forged.attack == "original") & (forged.defense == "none")]
@@ -93,7 +93,7 @@ def ansm_left(forged: pd.DataFrame, threat: str) -> str:
 
 
 def table(records: pd.DataFrame, victim: str, column: str) -> str:
-    """One victim: defenses down; φ × static, adaptive, worst case across."""
+    """Write one victim: defenses down; φ × static, adaptive, worst case across."""
     titles = [f"{what} {phi}" for phi in BUDGETS for what in ("static", "adaptive", "worst")]
     lines = [f"| {victim} | original | {' | '.join(titles)} |", "|---" * (2 + len(titles)) + "|"]
     images = records.drop_duplicates("sample_id").sort_values("sample_id")
@@ -109,7 +109,7 @@ def table(records: pd.DataFrame, victim: str, column: str) -> str:
 
 
 def marked_table(records: pd.DataFrame) -> str:
-    """All victims: what is marked on authentic images, as they are, static and adaptive."""
+    """Write what is marked on authentic images: as they are, static and adaptive."""
     lines = [f"| | {' | '.join(VICTIMS)} |", "|---" * (1 + len(VICTIMS)) + "|"]
     for name, own in of_each_defense(records):
         cells = []
@@ -124,14 +124,14 @@ def marked_table(records: pd.DataFrame) -> str:
 
 
 def of_each_defense(records: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The records behind each defense, the undefended first."""
+    """Split the records by defense, the undefended first."""
     groups = records.groupby(["defense", "strength"], dropna=False, sort=True)
     found = [(defense_label(*key), part) for key, part in groups]
     return sorted(found, key=lambda one: (one[0] != "none", one[0] == "ansm"))
 
 
 def undefended(records: pd.DataFrame) -> pd.Series[float]:
-    """F1 on the originals without a defense, by image."""
+    """Select F1 on the originals without a defense, by image."""
     clean = records[(records.attack == "original") & (records.defense == "none")]
     return clean.set_index("sample_id").f1
 

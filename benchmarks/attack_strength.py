@@ -9,7 +9,6 @@ each image the attack that leaves least (F1 + MCC): what the others are to be he
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +21,7 @@ import advbench
 from advbench.attacks.base import Attack
 from advbench.attacks.losses import LossName
 from advbench.cli.progress import Progress
-from advbench.images import to_tensor
+from advbench.pipelines.agreement import Sample
 from advbench.pipelines.load import cache_folder, load_dataset
 from advbench.scores.counts import Counts, f1, mcc
 from advbench.scores.protocols import protocol
@@ -43,15 +42,6 @@ GRID: list[tuple[str, dict[str, Any]]] = [
     ("apgd", {"loss": "dice", "restarts": 5}),
     ("ensemble", {}),
 ]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image of N=1: uint8 1×3×H×W, its mask 1×H×W and its id."""
-
-    image: torch.Tensor
-    truth: torch.Tensor
-    name: str
 
 
 @click.command()
@@ -83,7 +73,7 @@ def main(
         rounded = {k: round(float(v), 3) if "_" in k else v for k, v in row.items()}
         found.append(rounded | {"images": count})
 
-    clean = np.array([scores(victim, sample.image, sample.truth) for sample in samples])
+    clean = np.array([scores(victim, sample.image, sample.truth) for _, sample in samples])
     add("original", 0, dict.fromkeys(budgets, clean))
     with Progress() as progress:
         for number, (attack_name, settings) in enumerate(grid):
@@ -99,34 +89,31 @@ def main(
     put_out(found, csv_path, as_json, lambda row: "  ".join(f"{k} {v}" for k, v in row.items()))
 
 
-def some(victim: Victim, count: int) -> list[Sample]:
-    """Every so many of the validation images, so that all their photographs take part."""
+def some(victim: Victim, count: int) -> list[tuple[str, Sample]]:
+    """Choose every so many of the validation images, so that all their photographs take part."""
     dataset = load_dataset("builtin", cache_folder(), "val")
     rows = dataset.select("val", label=1)
-    return [
-        Sample(
-            to_tensor(victim.fit(dataset.image(row))),
-            torch.from_numpy(dataset.mask(row).copy())[None],
-            row.sample_id,
-        )
-        for row in rows[:: max(1, len(rows) // count)][:count]
-    ]
+    chosen = rows[:: max(1, len(rows) // count)][:count]
+    return [(row.sample_id, Sample.of(victim, dataset, row)) for row in chosen]
 
 
 def attacked(
-    victim: Victim, attack: Attack, samples: Sequence[Sample], budgets: Sequence[int]
+    victim: Victim,
+    attack: Attack,
+    samples: Sequence[tuple[str, Sample]],
+    budgets: Sequence[int],
 ) -> dict[int, np.ndarray]:
-    """F1 and MCC that are left, by budget: images × 2."""
+    """Measure the F1 and MCC that are left, by budget: images × 2."""
     left: dict[int, list[tuple[float, float]]] = {eps: [] for eps in budgets}
-    for sample in samples:
-        made = attack(victim, sample.image, sample.truth, [sample.name])
+    for name, sample in samples:
+        made = attack(victim, sample.image, sample.truth, [name])
         for eps in budgets:
             left[eps].append(scores(victim, made[attack.variant_name(eps)], sample.truth))
     return {eps: np.array(values) for eps, values in left.items()}
 
 
 def scores(victim: Victim, image: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
-    """F1 and MCC of one uint8 image 1×3×H×W."""
+    """Compute F1 and MCC of one uint8 image 1×3×H×W."""
     with torch.inference_mode():
         probability = victim(image)[0, 0].numpy()
     counts: Counts = protocol("f1/v1").counts(probability, truth[0].numpy(), victim.threshold)
@@ -134,7 +121,7 @@ def scores(victim: Victim, image: torch.Tensor, truth: torch.Tensor) -> tuple[fl
 
 
 def strongest(found: Sequence[np.ndarray]) -> np.ndarray:
-    """Of each image the F1 and MCC whose sum is lowest; ``found`` is attacks × images × 2."""
+    """Take of each image the F1 and MCC whose sum is lowest; ``found``: attacks × images × 2."""
     stacked = np.stack(found)
     return stacked[stacked.sum(-1).argmin(0), np.arange(stacked.shape[1])]
 
