@@ -1,6 +1,6 @@
 """``generate`` and ``evaluate`` whole, against the attack or the victim alone, in turns.
 
-    python benchmarks/end_to_end.py [--victim ifosn] [--images 200] [--attack pgd] [--csv PATH]
+    python benchmarks/end_to_end.py [--victim ifosn] [--size small] [--images 160] [--attack pgd]
 
 What ``generate`` adds to the attack is reading, encoding, checking and writing; what ``evaluate``
 adds to the victim is decoding, the defense, and the scores. Growth is measured by half the images.
@@ -35,35 +35,48 @@ from advbench.victims.base import Victim
 
 @click.command()
 @click.option("--victim", "name", default="ifosn", show_default=True)
+@click.option("--size", type=click.Choice(["small", "full"]), default="small", show_default=True)
 @click.option("--images", "count", type=click.IntRange(min=2), default=160, show_default=True)
 @click.option("--attack", "attack_name", default="pgd", show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @table_options
 def main(
-    name: str, count: int, attack_name: str, repeats: int, *, csv_path: Path | None, as_json: bool
+    name: str,
+    size: str,
+    count: int,
+    attack_name: str,
+    *,
+    repeats: int,
+    csv_path: Path | None,
+    as_json: bool,
 ) -> None:
     """Print the table."""
-    victim, attack = advbench.load_victim(name), advbench.load_attack(attack_name)
+    weights = "builtin" if size == "small" else "random"
+    victim = advbench.load_victim(name, size=size, weights=weights)
+    attack = advbench.load_attack(attack_name)
     dataset = load_dataset("builtin", cache_folder())
     rows = dataset.select("test", label=1, limit=count)
+    # ANSM's shipped networks are for the small victims.
+    defenses = [name for name in DEFENSES.standard() if size == "small" or name != "ansm"]
     found: list[dict[str, Any]] = []
     with Progress() as progress, tempfile.TemporaryDirectory() as where:
         for part in (rows[: len(rows) // 2], rows):
             found.append(
                 generating(victim, attack, dataset, part, where=Path(where), repeats=repeats)
             )
-            progress.update("measuring", len(found), 2 + len(DEFENSES.standard()), "comparisons")
-        for defense in DEFENSES.standard():
+            progress.update("measuring", len(found), 2 + len(defenses), "comparisons")
+        for defense in defenses:
             found.append(evaluating(victim, defense, rows, Path(where), repeats=repeats))
-            progress.update("measuring", len(found), 2 + len(DEFENSES.standard()), "comparisons")
+            progress.update("measuring", len(found), 2 + len(defenses), "comparisons")
     put_out(
         found,
         csv_path,
         as_json,
         lambda row: (
-            f"{row['what']:<24} {row['images']:>5} images  whole {row['whole_s']:8.2f} s  alone "
-            f"{row['alone_s']:8.2f} s  ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to "
-            f"{row['ratio_max']:.3f})  peak {row['peak_mib']} MiB"
+            f"{row['victim']:<12} {row['what']:<18} {row['images']:>5} images  "
+            f"whole {row['whole_s']:8.2f} s  alone {row['alone_s']:8.2f} s  "
+            f"ratio {row['ratio']:.3f} ({row['ratio_min']:.3f} to {row['ratio_max']:.3f})  "
+            f"peak {row['peak_mib']} MiB"
         ),
     )
 
@@ -87,7 +100,10 @@ def generating(
         return attack.run(victim, stacked, truth, ids)
 
     return _row(
-        f"generate {attack.name}", len(rows), turns({"whole": whole, "alone": alone}, repeats)
+        victim,
+        f"generate {attack.name}",
+        len(rows),
+        turns({"whole": whole, "alone": alone}, repeats),
     )
 
 
@@ -108,7 +124,8 @@ def evaluating(
         wanted = EvaluationJob(out, [defense], protocol("f1/v1"), records=records)
         return evaluate(wanted, lambda identity: victim)
 
-    images = torch.zeros(1, 3, 256, 256)
+    side = victim.working_side or 256
+    images = torch.zeros(1, 3, side, side)
 
     def alone() -> None:
         def work(some: Any) -> list[None]:
@@ -120,11 +137,13 @@ def evaluating(
         with BatchRunner(victim.device, reentrant=victim.reentrant) as runner:
             runner.map(range(len(rows)), work)
 
-    return _row(f"evaluate {name}", len(rows), turns({"whole": whole, "alone": alone}, repeats))
+    taken = turns({"whole": whole, "alone": alone}, repeats)
+    return _row(victim, f"evaluate {name}", len(rows), taken)
 
 
-def _row(what: str, images: int, taken: dict[str, list[float]]) -> dict[str, Any]:
+def _row(victim: Victim, what: str, images: int, taken: dict[str, list[float]]) -> dict[str, Any]:
     return {
+        "victim": f"{victim.name}, {victim.size}",
         "what": what,
         "images": images,
         **{f"{name}_s": round(median(seconds), 3) for name, seconds in taken.items()},

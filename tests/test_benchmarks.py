@@ -236,8 +236,8 @@ def test_growth(script):
 @pytest.mark.usefixtures("_beside")
 def test_engines_speed(script):
     """Equal content is asserted by the script itself."""
-    rows = run(script("engines_speed"), "--images", 2)
-    assert len(rows) == 4
+    rows = run(script("engines_speed"), "--images", 2, "--attack", "fgsm")
+    assert len(rows) == 6
 
 
 @pytest.mark.usefixtures("_beside")

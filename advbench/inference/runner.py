@@ -7,9 +7,12 @@ import copy
 import gc
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from functools import cache
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache, partial
+from itertools import islice
 from typing import ClassVar, Self, TypeVar
 
 import torch
@@ -19,6 +22,9 @@ R = TypeVar("R")
 
 # On a GPU: rows beyond which nothing is gained, and images enough to fill them.
 GPU_ROWS, GPU_IMAGES = 64, 32
+# Of rows that are still coming: threads before a GPU, of which one does what is the CPU's while the
+# other has the GPU; and how many pieces of work may wait for each thread.
+GPU_THREADS, WAITING = 2, 2
 
 
 class BatchRunner:
@@ -51,7 +57,7 @@ class BatchRunner:
         self.device = device
         self.batch = 1 if cpu else GPU_ROWS
         self.images_at_once = threads if cpu else GPU_IMAGES
-        self._threads = _Threads(threads if reentrant else 1, cpu)
+        self._threads = _Threads((threads if cpu else GPU_THREADS) if reentrant else 1, cpu)
         self._work: Hashable = None
         self.on_pass: Callable[[int], None] = lambda rows: None
 
@@ -96,17 +102,55 @@ class BatchRunner:
         if not self._threads.usable():
             return self._one_after_another(rows, work)
 
-        def attempt(chunk: Sequence[T]) -> list[R] | None:
-            try:
-                return self._one_after_another(chunk, work)
-            except torch.OutOfMemoryError:
-                return None
-
         chunks = [rows[start : start + self.batch] for start in range(0, len(rows), self.batch)]
+        attempt = partial(self._unless_out_of_memory, work=work)
         results: list[R] = []
         for chunk, done in zip(chunks, self._threads.map(attempt, chunks), strict=True):
             results += self._one_after_another(chunk, work) if done is None else done
         return results
+
+    def stream(self, rows: Iterable[T], work: Callable[[Sequence[T]], Sequence[R]]) -> Iterator[R]:
+        """Do as :meth:`map` does with rows that are still coming: some are worked on while others
+        are fetched, and while the caller has the results of those before.
+
+        Raises:
+            torch.OutOfMemoryError: one row does not fit, on whichever device.
+        """
+        coming = iter(rows)
+        chunks = iter(lambda: list(islice(coming, min(self.batch, self.images_at_once))), [])
+        with self._threads.streaming() as pool:
+            if pool is None:
+                for chunk in chunks:
+                    yield from self._one_after_another(chunk, work)
+                return
+            attempt = partial(self._unless_out_of_memory, work=work)
+            waiting: deque[tuple[list[T], Future[list[R] | None]]] = deque()
+            for chunk in chunks:
+                waiting.append((chunk, pool.submit(attempt, chunk)))
+                if len(waiting) > WAITING * self._threads.count:
+                    yield from self._done(waiting, work)
+            while waiting:
+                yield from self._done(waiting, work)
+
+    def _done(
+        self,
+        waiting: deque[tuple[list[T], Future[list[R] | None]]],
+        work: Callable[[Sequence[T]], Sequence[R]],
+    ) -> list[R]:
+        chunk, future = waiting.popleft()
+        done = future.result()
+        if done is not None:
+            return done
+        wait(future for _, future in waiting)  # what they hold may be what was missing
+        return self._one_after_another(chunk, work)
+
+    def _unless_out_of_memory(
+        self, chunk: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]
+    ) -> list[R] | None:
+        try:
+            return self._one_after_another(chunk, work)
+        except torch.OutOfMemoryError:
+            return None
 
     def _one_after_another(
         self, rows: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]
@@ -133,10 +177,10 @@ class BatchRunner:
 
 
 class _Threads:
-    """A pool of threads for rows, with one kernel thread each."""
+    """A pool of threads for rows, with one kernel thread each; on a GPU for streams alone."""
 
     def __init__(self, count: int, cpu: bool) -> None:
-        self._count, self._cpu = count, cpu
+        self.count, self._cpu = count, cpu
         self._pool: ThreadPoolExecutor | None = None
         self._here = threading.local()
         self._before = count
@@ -146,8 +190,8 @@ class _Threads:
         if not self._cpu:
             return
         self._before = torch.get_num_threads()
-        if self._count > 1:
-            self._pool = ThreadPoolExecutor(self._count, initializer=self._mark)
+        if self.count > 1:
+            self._pool = ThreadPoolExecutor(self.count, initializer=self._mark)
             _let_threads_end()
         torch.set_num_threads(1)
 
@@ -163,6 +207,19 @@ class _Threads:
     def usable(self) -> bool:
         """Threads run, and this is not one of them, whose own rows would wait for themselves."""
         return self._pool is not None and not hasattr(self._here, "is_worker")
+
+    @contextmanager
+    def streaming(self) -> Iterator[Executor | None]:
+        """Give the threads that rows which are still coming are handed to; None where the calling
+        thread does the work. On a GPU they last as long as the stream."""
+        if self._cpu:
+            yield self._pool if self.usable() else None
+            return
+        pool = ThreadPoolExecutor(self.count)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def map(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         assert self._pool is not None

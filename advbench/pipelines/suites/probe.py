@@ -75,7 +75,7 @@ def probe(job: GenerationJob, scorer: Scorer, cells: Sequence[Cell]) -> Speed:
     sample = Sample(typical.sample_id, "", "", attacked, image, truth)
     fixed = job.victim.working_side is not None
     with deterministic_mode(scorer.victim.network):
-        list(scorer.records(sample, cells))
+        scorer.records([sample], cells)
         scoring = _seconds(lambda: list(scorer.all_records([sample] * copies, cells)))
     ratio = 1.0 if fixed else mean / (typical.height * typical.width)
     return Speed(
