@@ -37,8 +37,7 @@ same machine.
 SECTIONS = {
     "attack_speed": (
         "Attacks",
-        "python benchmarks/attack_speed.py --victim ifosn --victim mvssnet --images 2 "
-        "--iterations 5 --cw-steps 2",
+        "python benchmarks/attack_speed.py --images 2 --iterations 5 --cw-steps 2",
         "Two images, φ = 3; iterated attacks have five steps, PGN one, C&W ten, five snapshots. "
         "Seconds of our attack at `--numerics exact`, and ratios, each the median of three turns "
         "(smallest to largest): `user`, a peer on the network in PyTorch's default layout, as its "
@@ -99,16 +98,19 @@ SECTIONS = {
         "python benchmarks/engines_speed.py",
         "`generate` of 40 images before ifosn, PGD at three φ. `times` is against one thread; "
         "`start_s` is a run with nothing left to do, for which no processes are started, but Ray "
-        "is. Workers of processes and of Ray have one thread each. The content is equal.",
+        "is. Workers of processes and of Ray have one thread each. The content is equal. The last "
+        "row is what the machine gives: gradients in two processes, with nothing around them.",
     ),
     "table3_cost": (
         "The whole of Table III",
         "python benchmarks/table3_cost.py",
-        "3,317 images × four full victims × 20 variants, undefended and behind ANSM, in FP32. "
-        "Passes and operations are counted. Assumed, as no GPU was at hand: that an H100 sustains "
-        "35 % of its 67 TFLOP/s outside the tensor cores (small networks such as `hdfnet` will "
-        "sustain less), the sizes of images where a victim works at native size, an even spread "
-        "over the GPUs. Other assumptions: `--peak`, `--share`.",
+        "3,317 images × four full victims × 20 variants, undefended and behind ANSM, with attacks "
+        "at `--numerics exact` and `fast`; scores are exact always. Passes and operations are "
+        "counted. Assumed, as no GPU was at hand: that an H100 sustains 35 % of its 67 TFLOP/s "
+        "outside the tensor cores, and at `fast` 10 % of the 495 of TF32 inside them (small "
+        "networks such as `hdfnet` will sustain less); the sizes of images where a victim works "
+        "at native size; an even spread over the GPUs. Other assumptions: `--peak`, `--share`, "
+        "`--fast-peak`, `--fast-share`.",
     ),
 }
 

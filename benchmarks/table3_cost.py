@@ -1,14 +1,17 @@
 """Estimate what the whole of Table III takes on H100s: counted passes and operations, stated
 assumptions.
 
-    python benchmarks/table3_cost.py [--peak 67] [--share 0.35] [--csv PATH]
+    python benchmarks/table3_cost.py [--peak 67] [--share 0.35] [--fast-peak 495]
+        [--fast-share 0.1] [--csv PATH]
 
 Counted: the passes of the suite ``paper``, and the floating-point operations of one forward and
 one forward + backward pass of each full victim (``torch.utils.flop_counter``, on tensors that have
 a shape and no values).
 Assumed: what the GPU sustains, ``--share`` of ``--peak`` TFLOP/s (67 is an H100's FP32 outside its
-tensor cores), the images' sizes where a victim works at native size, and that work units spread
-over the GPUs evenly. Reading, encoding and writing go on beside the GPU.
+tensor cores), and ``--fast-share`` of ``--fast-peak`` (495 is its TF32 inside them) where
+``--numerics fast`` attacks, scores being exact always; the images' sizes where a victim works at
+native size; and that work units spread over the GPUs evenly. Reading, encoding and writing go on
+beside the GPU.
 """
 
 from __future__ import annotations
@@ -75,8 +78,22 @@ def purified(side: int) -> float:
 @click.option(
     "--share", type=click.FloatRange(0, 1, min_open=True), default=0.35, show_default=True
 )
+@click.option(
+    "--fast-peak", type=click.FloatRange(min=0, min_open=True), default=495.0, show_default=True
+)
+@click.option(
+    "--fast-share", type=click.FloatRange(0, 1, min_open=True), default=0.1, show_default=True
+)
 @table_options
-def main(peak: float, share: float, csv_path: Path | None, as_json: bool) -> None:
+def main(
+    peak: float,
+    share: float,
+    fast_peak: float,
+    fast_share: float,
+    *,
+    csv_path: Path | None,
+    as_json: bool,
+) -> None:
     """Print the table."""
     suite = read_suite("paper")
     attacks = suite.build_attacks()
@@ -97,7 +114,9 @@ def main(peak: float, share: float, csv_path: Path | None, as_json: bool) -> Non
             times = images if victim.working_side else native * 1e6 / SIDE**2
             attacking = times * passes * one.both / 1e3
             scoring = times * variants * (2 * one.forward + purifying) / 1e3
-            hours = (attacking + scoring) / (peak * share) / 3600
+            scores = scoring / (peak * share) / 3600
+            exact = attacking / (peak * share) / 3600 + scores
+            fast = attacking / (fast_peak * fast_share) / 3600 + scores
             rows.append(
                 {
                     "victim": name,
@@ -107,12 +126,15 @@ def main(peak: float, share: float, csv_path: Path | None, as_json: bool) -> Non
                     "gflop_both": round(one.both, 1),
                     "pflop_attacks": round(attacking / 1e3),
                     "pflop_scores": round(scoring / 1e3),
-                    "hours_1_gpu": round(hours, 1),
-                    "hours_8_gpus": round(hours / 8, 1),
+                    "exact_hours": round(exact, 1),
+                    "exact_hours_8_gpus": round(exact / 8, 1),
+                    "fast_hours": round(fast, 1),
+                    "fast_hours_8_gpus": round(fast / 8, 1),
                 }
             )
             progress.update("counting", number + 1, len(suite.victims), "victims")
-    names = ("passes", "pflop_attacks", "pflop_scores", "hours_1_gpu", "hours_8_gpus")
+    hours = (f"{mode}_hours{gpus}" for mode in ("exact", "fast") for gpus in ("", "_8_gpus"))
+    names = ("passes", "pflop_attacks", "pflop_scores", *hours)
     total = {name: round(sum(row[name] for row in rows), 1) for name in names}
     rows.append({"victim": "all", "side": "", "gflop_forward": "", "gflop_both": "", **total})
     put_out(

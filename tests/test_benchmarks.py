@@ -263,11 +263,15 @@ def test_table3_cost(script):
     found = module.counted(One(network, Weights("0" * 64, "none"), "full"), 32)
     once = 2 * 3 * 4 * 9 * 32 * 32 / 1e9
     assert (found.forward, found.both) == (once, 2 * once)
-    rows = {row["victim"]: row for row in run(module, "--peak", 100, "--share", 1)}
+    speeds = ("--peak", 100, "--share", 1, "--fast-peak", 400, "--fast-share", 0.5)
+    rows = {row["victim"]: row for row in run(module, *speeds)}
     assert rows["all"]["passes"] == 4 * 3317 * (1 + 3 * 30 + 3 * 10 * 2 * 20 + 250)
-    hours = (rows["hdfnet"]["pflop_attacks"] + rows["hdfnet"]["pflop_scores"]) / 0.1 / 3600
-    assert rows["hdfnet"]["hours_1_gpu"] == pytest.approx(hours, abs=0.06)
-    assert rows["all"]["hours_8_gpus"] == pytest.approx(rows["all"]["hours_1_gpu"] / 8, abs=0.2)
+    for mode, attacks_per_second in (("exact", 0.1), ("fast", 0.2)):  # in PFLOP
+        attacks = rows["code"]["pflop_attacks"] / attacks_per_second / 3600
+        scores = rows["code"]["pflop_scores"] / 0.1 / 3600
+        assert rows["code"][f"{mode}_hours"] == pytest.approx(attacks + scores, abs=0.06)
+        one, eight = (rows["all"][f"{mode}_hours{gpus}"] for gpus in ("", "_8_gpus"))
+        assert eight == pytest.approx(one / 8, abs=0.2)
 
 
 @pytest.mark.usefixtures("_beside")
