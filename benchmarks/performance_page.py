@@ -12,6 +12,9 @@ from pathlib import Path
 import pandas as pd
 from timing import grid_ratios
 
+from advbench.pipelines.agreement import ATTACKS as GATED
+from advbench.pipelines.agreement import MOST_RP
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
@@ -61,8 +64,8 @@ SECTIONS = {
         "`--numerics fast` beside `exact` on 32 images of the built-in test split: `rp` is the "
         "difference of the mean F1 in RP points, `low` to `high` its paired 95 % interval over "
         "source photographs, `signs` the share of the gradient that keeps its sign, `faster` the "
-        "ratio for one gradient in one thread, beside other work. The gate before `generate` "
-        "takes three of these attacks, and refuses what is beyond 0.5.",
+        "ratio for one gradient in one thread, beside other work. An iterated attack carries the "
+        "roundings of either on, so its images differ, and F1 with them, in either direction.",
     ),
     "defense_speed": (
         "What a defense adds",
@@ -151,6 +154,8 @@ def page(head: str, names: Iterable[str]) -> str:
             parts.append(f"## {title}\n\n`{command}`\n\n{text}\n\n{markdown(spread(table))}")
             if name == "attack_speed":
                 parts.append(grids(pd.read_csv(path)))
+            if name == "strength":
+                parts.append(verdicts(table))
     return "\n".join(parts)
 
 
@@ -186,6 +191,23 @@ def grids(table: pd.DataFrame) -> str:
             f"{times['fast']:.2f} times as fast again."
         )
     return "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def verdicts(table: pd.DataFrame) -> str:
+    """Say what the gate before ``generate`` would make of these figures, victim by victim."""
+    gated = table[table.attack.isin(attack.variant_name(attack.intensities[0]) for attack in GATED)]
+    largest = (
+        gated.set_index("attack")
+        .groupby("victim", sort=False)
+        .rp.agg(lambda rp: rp[rp.abs().idxmax()])
+    )
+    lines = [
+        f"{victim}: {rp:+.2f} at most, {'passed' if abs(rp) <= MOST_RP else 'refused'}."
+        for victim, rp in largest.items()
+    ]
+    names = ", ".join(sorted(set(gated.attack)))
+    rule = f"The gate before `generate` allows {MOST_RP} under {names}. By these figures:"
+    return "\n".join([rule, "", *(f"- {line}" for line in lines)]) + "\n"
 
 
 if __name__ == "__main__":
