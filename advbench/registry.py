@@ -354,6 +354,8 @@ SUITES = Registry(
         "quick": Entry("", "every built-in attack and defense on four built-in images"),
         "leaderboard": Entry("", "all of it before four small victims: the committed leaderboard"),
         "leaderboard-authentic": Entry("", "authentic images of it, attacked to be marked"),
+        "table3": Entry("", "Table III on built-in images, beside filters and controls"),
+        "table3-authentic": Entry("", "what its defenses have marked where nothing is forged"),
         "paper": Entry("", "Table III of the ANSM paper: four datasets, four full-size victims"),
     },
 )

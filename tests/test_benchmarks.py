@@ -285,8 +285,9 @@ def test_performance_pages_are_of_the_tables(script, tmp_path, monkeypatch):
         assert (tmp_path / f"{page}.md").read_text(encoding="utf-8") == committed
 
 
-def test_the_page_of_adaptive_attacks_is_of_the_records(script):
-    ran = CliRunner().invoke(script("adaptive_page").main, ["--check"])
+@pytest.mark.parametrize("name", ["adaptive_page", "table3_page"])
+def test_a_page_of_records_is_of_the_committed_ones(script, name):
+    ran = CliRunner().invoke(script(name).main, ["--check"])
     assert ran.exit_code == 0, ran.output
 
 
